@@ -1,0 +1,12 @@
+# Libraries from the distribution; tools/quickstart installs them.
+find_package(PkgConfig REQUIRED)
+find_package(Threads REQUIRED)
+pkg_check_modules(LZ4 REQUIRED IMPORTED_TARGET liblz4)
+pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)
+pkg_check_modules(PROTOBUF_C REQUIRED IMPORTED_TARGET libprotobuf-c)
+find_program(PROTOC_C protoc-c REQUIRED)
+find_library(ZYDIS_LIB Zydis REQUIRED)
+find_path(ZYDIS_INCLUDE Zydis/Zydis.h REQUIRED)
+add_library(rv_zydis INTERFACE)
+target_include_directories(rv_zydis SYSTEM INTERFACE ${ZYDIS_INCLUDE})
+target_link_libraries(rv_zydis INTERFACE ${ZYDIS_LIB})
