@@ -1,0 +1,69 @@
+/* The interface of a CPU engine: something that runs guest instructions. An engine stops exactly
+ * where it was told or returns an error. */
+#ifndef RV_VMM_CPU_ENGINE_H
+#define RV_VMM_CPU_ENGINE_H
+
+#include "vmm/base/err.h"
+#include "vmm/base/types.h"
+#include "vmm/cpu/profile.h"
+#include "vmm/cpu/x86.h"
+#include "vmm/exit.h"
+#include "vmm/mem/ram.h"
+
+/* What an engine is given to reach the rest of the machine. */
+struct rv_cpu_bus {
+    void *ctx;
+    /* Completes an exit. The engine has made its icount exact before: instructions retired so far,
+     * not counting the one that exits. */
+    void (*exit)(void *ctx, struct rv_exit *x);
+    /* Guest time of the current instruction in TSC ticks, before the guest's own offset. */
+    uint64_t (*tsc)(void *ctx);
+    /* Set by the machine during an exit: return from run() after the current instruction. */
+    bool attention;
+};
+
+enum rv_run {
+    RV_RUN_UNTIL = 0,    /* icount is what was asked for */
+    RV_RUN_ATTENTION,    /* bus->attention was set by an exit */
+    RV_RUN_WINDOW,       /* the CPU can take an interrupt now, as asked */
+    RV_RUN_HALTED,       /* HLT retired */
+    RV_RUN_TRIPLE_FAULT, /* shutdown state */
+    RV_RUN_KICKED,       /* kick() was called */
+};
+
+struct rv_engine {
+    const struct rv_engine_ops *ops;
+};
+
+struct rv_engine_ops {
+    const char *name;
+    /* Knows icount at every exit and can stop at any; else positions are traps (KVM). */
+    bool counts;
+
+    int (*create)(struct rv_engine **out, struct rv_ram *ram, struct rv_cpu_bus *bus,
+                  const struct rv_profile *profile, struct rv_err *err);
+    void (*destroy)(struct rv_engine *e);
+
+    /* Runs until icount == until or an earlier reason (enum rv_run), which is returned; negative on
+     * error. With want_window, stops as soon as an external interrupt could be taken. */
+    int (*run)(struct rv_engine *e, rv_icount until, bool want_window, struct rv_err *err);
+
+    /* True when an external interrupt could be taken before the next instruction. */
+    bool (*interruptible)(struct rv_engine *e);
+    /* Takes external interrupt vector now; only when interruptible. Wakes from HLT. */
+    int (*inject)(struct rv_engine *e, unsigned vector, struct rv_err *err);
+    /* Latches an NMI, delivered by run() as soon as it is not blocked. Wakes from HLT. */
+    void (*nmi)(struct rv_engine *e);
+
+    rv_icount (*icount)(struct rv_engine *e);
+    void (*get)(struct rv_engine *e, struct rv_x86 *out);
+    int (*set)(struct rv_engine *e, const struct rv_x86 *in, struct rv_err *err);
+
+    /* Makes run() return soon; the only function that another thread or a signal may call. */
+    void (*kick)(struct rv_engine *e);
+};
+
+extern const struct rv_engine_ops rv_engine_interpret;
+extern const struct rv_engine_ops rv_engine_kvm;
+
+#endif

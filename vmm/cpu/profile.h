@@ -1,0 +1,32 @@
+/* A CPU profile: what CPUID shows and which features exist. Fixed, named in the trace, the same on
+ * every engine, and free of anything that cannot be replayed (no RDRAND, no performance counters). */
+#ifndef RV_VMM_CPU_PROFILE_H
+#define RV_VMM_CPU_PROFILE_H
+
+#include "vmm/base/types.h"
+#include "vmm/cpu/x86.h"
+
+struct rv_cpuid {
+    uint32_t eax, ebx, ecx, edx;
+};
+
+struct rv_profile {
+    const char *name;
+    unsigned phys_bits;
+    uint64_t tsc_hz;   /* ticks a second of guest time */
+    uint64_t cr4_mask; /* bits the guest may set */
+    uint64_t efer_mask;
+    uint64_t xcr0_mask;
+    uint64_t arch_capabilities;
+    struct rv_cpuid (*cpuid)(const struct rv_profile *p, uint32_t leaf, uint32_t subleaf,
+                             const struct rv_x86 *s);
+};
+
+/* x86-64-v2: SSE4.2, POPCNT, CX16, and PCID, SMEP, SMAP, UMIP, FSGSBASE, XSAVE, x2APIC, NX, 1 GiB
+ * pages, RDTSCP, TSC deadline. */
+extern const struct rv_profile rv_profile_v2;
+
+/* By name ("v2"), or NULL. */
+const struct rv_profile *rv_profile_find(const char *name);
+
+#endif

@@ -1,0 +1,47 @@
+#include "vmm/cpu/x86.h"
+
+#include <string.h>
+
+#define SEG(i)                                                                                     \
+    RV_FIELD(struct rv_x86, seg[i].base), RV_FIELD(struct rv_x86, seg[i].limit),                   \
+        RV_FIELD(struct rv_x86, seg[i].sel), RV_FIELD(struct rv_x86, seg[i].attr)
+#define F(m) RV_FIELD(struct rv_x86, m)
+
+const struct rv_field rv_x86_fields[] = {
+    F(icount), RV_FIELD_ARRAY(struct rv_x86, gpr), F(rip), F(rflags),
+    SEG(0), SEG(1), SEG(2), SEG(3), SEG(4), SEG(5), SEG(6), SEG(7),
+    F(gdt.base), F(gdt.limit), F(idt.base), F(idt.limit),
+    F(cr0), F(cr2), F(cr3), F(cr4), F(xcr0), RV_FIELD_ARRAY(struct rv_x86, dr), F(dr6), F(dr7),
+    F(efer), F(star), F(lstar), F(cstar), F(sfmask), F(kernel_gs_base),
+    F(sysenter_cs), F(sysenter_esp), F(sysenter_eip),
+    F(pat), F(tsc_aux), F(tsc_adjust), F(misc_enable), F(spec_ctrl), F(mtrr_def_type),
+    RV_FIELD_ARRAY(struct rv_x86, mtrr_phys), RV_FIELD_ARRAY(struct rv_x86, mtrr_fixed),
+    F(tsc_offset), F(sti_shadow), F(movss_shadow), F(nmi_blocked), F(nmi_pending), F(halted),
+    F(pending_db), F(pending_dr6), RV_FIELD_ARRAY(struct rv_x86, fx), RV_FIELD_END,
+};
+
+void rv_x86_reset(struct rv_x86 *s) {
+    memset(s, 0, sizeof *s);
+    s->rip = 0xfff0;
+    s->rflags = 2;
+    for (int i = 0; i < RV_SREGS; i++)
+        s->seg[i] = (struct rv_seg){.limit = 0xffff, .attr = RV_SEG_P | RV_SEG_S | 3};
+    s->seg[RV_CS].sel = 0xf000;
+    s->seg[RV_CS].base = 0xffff0000;
+    s->seg[RV_CS].attr = RV_SEG_P | RV_SEG_S | 0xb;
+    s->seg[RV_LDTR].attr = RV_SEG_P | 2;
+    s->seg[RV_TR].attr = RV_SEG_P | 0xb;
+    s->gdt.limit = s->idt.limit = 0xffff;
+    s->cr0 = RV_CR0_CD | RV_CR0_NW | RV_CR0_ET;
+    s->dr6 = 0xffff0ff0;
+    s->dr7 = 0x400;
+    s->xcr0 = 1;
+    s->gpr[RV_RDX] = 0x206a7;
+    s->pat = 0x0007040600070406ull;
+    s->misc_enable = 1;
+    /* FNINIT state with MXCSR at its default (SDM vol. 1, 8.1 and 10.2.3). */
+    s->fx[0] = 0x7f;
+    s->fx[1] = 0x03;
+    s->fx[24] = 0x80;
+    s->fx[25] = 0x1f;
+}

@@ -1,0 +1,77 @@
+/* The choke point: everything nondeterministic that reaches the machine, and everything the machine
+ * does to the outside, passes these verbs. Behind them stands the host (live), a recorder that
+ * wraps the host, or a player that reads a trace; the machine cannot tell which. */
+#ifndef RV_VMM_NONDET_H
+#define RV_VMM_NONDET_H
+
+#include "vmm/base/err.h"
+#include "vmm/base/types.h"
+#include "vmm/dev/dev.h"
+
+/* Where the machine is. Events are ordered by (icount, time): time moves while icount stands still
+ * when the guest idles. */
+struct rv_point {
+    rv_icount icount;
+    rv_ns time;
+};
+
+enum rv_push_kind {
+    RV_PUSH_NONE = 0,
+    RV_PUSH_INPUT = 1, /* data, len: bytes for source */
+    RV_PUSH_JUMP = 2,  /* guest time moves on to `time` */
+    RV_PUSH_STOP = 3,  /* stop: reason in value (enum rv_stop) */
+};
+
+/* Something the host pushes into the machine at a safe point. data belongs to the giver and is valid
+ * until the next call of any verb. */
+struct rv_push {
+    enum rv_push_kind kind;
+    enum rv_source source;
+    rv_ns time; /* JUMP: the new guest time, above the point's and at most the idle deadline */
+    uint64_t value;
+    const uint8_t *data;
+    size_t len;
+};
+
+/* Asked at every safe point. */
+struct rv_next {
+    struct rv_point at;
+    bool idle;         /* the guest waits in HLT with interrupts on */
+    rv_ns deadline;    /* idle: when the next timer is due, or RV_NEVER */
+    size_t input_room; /* bytes the console would take now */
+};
+
+struct rv_nondet {
+    const struct rv_nondet_ops *ops;
+};
+
+/* All return 0 or a negative rv_code with *err filled. */
+struct rv_nondet_ops {
+    /* The guest pulls a value at an instruction that traps in every engine. */
+    int (*query)(struct rv_nondet *nd, struct rv_point at, enum rv_source source, uint64_t *value,
+                 struct rv_err *err);
+
+    /* The next thing the host pushes at this point, or RV_PUSH_NONE. Called again until NONE. When
+     * q->idle, the answer is never NONE: input, a jump to q->deadline or before it, or a stop; the
+     * giver may wait for it in real time. */
+    int (*next)(struct rv_nondet *nd, const struct rv_next *q, struct rv_push *out,
+                struct rv_err *err);
+
+    /* *until = the icount beyond which the machine must not run before next() is asked again;
+     * above at.icount. */
+    int (*horizon)(struct rv_nondet *nd, struct rv_point at, rv_icount *until, struct rv_err *err);
+
+    /* Guest output to sink. */
+    int (*effect)(struct rv_nondet *nd, struct rv_point at, enum rv_source sink, const void *data,
+                  size_t len, struct rv_err *err);
+
+    /* A digest of the machine's state, at points that the machine chooses by icount alone. */
+    int (*digest)(struct rv_nondet *nd, struct rv_point at, enum rv_source what, uint64_t value,
+                  struct rv_err *err);
+
+    /* The machine stops here by itself (power-off, triple fault...); code as in rv_dev_ops.stop. */
+    int (*stopped)(struct rv_nondet *nd, struct rv_point at, enum rv_stop reason, uint32_t code,
+                   struct rv_err *err);
+};
+
+#endif
