@@ -1,0 +1,20 @@
+/* From bytes to struct rv_insn: what the parts of the decoder share. */
+#ifndef RV_VMM_CPU_INTERP_DECODE_H
+#define RV_VMM_CPU_INTERP_DECODE_H
+
+#include <Zydis/Zydis.h>
+
+#include "vmm/cpu/interp/interp.h"
+
+struct rv_decode {
+    ZydisDecodedInstruction z;
+    ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
+    const uint8_t *bytes; /* z.length of them */
+    uint64_t rip;         /* offset of the instruction in its code segment */
+    const ZydisDecodedOperand *mem; /* the explicit memory operand (memory or AGEN), or NULL */
+};
+
+/* Byte offset of a general register operand (AH..BH included), for struct rv_insn. */
+uint16_t rv_decode_gpr(ZydisRegister reg);
+
+#endif

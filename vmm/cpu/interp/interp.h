@@ -1,0 +1,295 @@
+/* The reference CPU: inside view, shared by the files of vmm/cpu/interp only.
+ *
+ * Guest code is decoded once into blocks of struct rv_insn (block.c, decode*.c), each of which holds
+ * the function that executes it. A block is straight-line code inside one page; its functions call
+ * each other in turn through rv_next() (the compiler makes jumps of these calls) and the last one
+ * returns to the dispatcher in run.c, which finds the next block.
+ *
+ * Rules that every operation keeps:
+ *  - It raises (rv_raise, or any memory access that faults) before it changes any state, so that a
+ *    faulting instruction can simply be run again. Raising leaves by longjmp to run.c.
+ *  - Registers of the guest are current in c->x at every moment, except rip, icount and the
+ *    arithmetic flags: rip and icount are those of the block's start and end while inside a block
+ *    (see rv_insn_rip, rv_sync), the flags live in c->fl.
+ *  - An operation that may change what follows it (mode, segments, page tables, interrupts) is the
+ *    last of its block: decode marks it RV_I_END and it leaves with rv_end() or by setting rip.
+ *
+ * Address translation is coherent: the engine behaves as a CPU without a TLB would. Cached
+ * translations are dropped when the page-table entries they came from are written (mmu.c), so that
+ * results never depend on which translations happened to be cached. */
+#ifndef RV_VMM_CPU_INTERP_INTERP_H
+#define RV_VMM_CPU_INTERP_INTERP_H
+
+#include <setjmp.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#include "vmm/base/err.h"
+#include "vmm/base/types.h"
+#include "vmm/cpu/engine.h"
+#include "vmm/cpu/x86.h"
+
+struct rv_interp;
+struct rv_insn;
+typedef void (*rv_op)(struct rv_interp *c, const struct rv_insn *i);
+
+/* How the memory operand's address is formed. */
+enum rv_ea_kind {
+    RV_EA_FLAT = 0, /* 64-bit mode, 64-bit addresses, no segment base */
+    RV_EA_BASE = 1, /* 64-bit mode with FS or GS, or 32-bit addresses */
+    RV_EA_SEG = 2,  /* every other mode: segment limits and types are checked */
+};
+
+enum rv_insn_flag {
+    RV_I_SS = 1,    /* the memory operand defaults to the stack segment: #SS instead of #GP */
+    RV_I_LOCK = 2,  /* LOCK prefix, checked to be legal at decode */
+    RV_I_REP = 4,   /* F3 on a string instruction */
+    RV_I_REPNE = 8, /* F2 on a string instruction */
+    RV_I_END = 16,  /* last of its block */
+};
+
+/* One decoded instruction. */
+struct rv_insn {
+    rv_op op;
+    union {
+        uint64_t imm;    /* immediate, or the target of a direct branch */
+        const void *aux; /* of the operation's own choosing */
+    };
+    int64_t disp;          /* displacement; RIP-relative ones are absolute already */
+    uint16_t r1, r2;       /* register operands, byte offsets into struct rv_interp */
+    uint16_t base, index;  /* likewise; c->zero when absent */
+    uint8_t scale;         /* shift count */
+    uint8_t seg;           /* enum rv_sreg of the memory operand */
+    uint8_t ea;            /* enum rv_ea_kind */
+    uint8_t flags;         /* enum rv_insn_flag */
+    uint8_t size;          /* operand size in bytes */
+    uint8_t asize;         /* address size in bytes: 2, 4, 8 */
+    uint8_t len;           /* of the instruction, bytes */
+    uint8_t ext;           /* of the operation's own choosing */
+    uint16_t off;          /* from the block's start, bytes */
+};
+
+#define RV_BLOCK_INSNS 64
+
+struct rv_block {
+    uint64_t va, pa;      /* linear and physical address of the first byte */
+    uint64_t pa2;         /* physical page of the tail when the only instruction crosses a page */
+    uint32_t mode;        /* c->mode it was decoded for */
+    uint16_t n;           /* instructions, not counting the closing rv_op_block_end */
+    uint16_t len;         /* bytes */
+    bool crosses;         /* one instruction over two pages */
+    bool dead;            /* invalidated; freed when no longer running */
+    struct rv_block *hash_next;
+    struct rv_block *page_next, *page2_next;
+    struct rv_insn insn[];
+};
+
+/* Translation cache: direct mapped, apart for reading, writing and fetching. tag is the page's
+ * linear address, or RV_TLB_EMPTY. */
+#define RV_TLB_BITS  10
+#define RV_TLB_SIZE  (1u << RV_TLB_BITS)
+#define RV_TLB_EMPTY 1ull
+
+struct rv_tlbe {
+    uint64_t tag;
+    uint64_t addend; /* read, write: host address - linear address; fetch: physical page */
+};
+
+struct rv_tlb {
+    struct rv_tlbe r[RV_TLB_SIZE], w[RV_TLB_SIZE], x[RV_TLB_SIZE];
+    bool used;
+};
+
+/* Which of the caches an access uses; chosen by privilege when that changes (rv_mmu_mode). */
+enum rv_tlb_set {
+    RV_TLB_USER,
+    RV_TLB_KERNEL,    /* supervisor; SMAP keeps user pages out */
+    RV_TLB_KERNEL_AC, /* supervisor with user pages allowed: SMAP off or EFLAGS.AC */
+    RV_TLB_NEVER,     /* always empty: data breakpoints or alignment checks watch every access */
+    RV_TLB_SETS
+};
+
+struct rv_jump {
+    uint64_t va;
+    struct rv_block *b;
+};
+#define RV_JUMP_SIZE (1u << 15)
+
+struct rv_fault {
+    uint8_t vector;
+    bool has_error;
+    bool soft;      /* INT n, INT3, INTO: rip saved is that of the next instruction */
+    uint32_t error;
+    uint64_t cr2;
+};
+
+/* Bits of c->mode: what decoding depends on. */
+#define RV_MODE_64    1u /* 64-bit code */
+#define RV_MODE_D     2u /* default operand and address size 32 */
+#define RV_MODE_PROT  4u /* protected, not virtual-8086 */
+#define RV_MODE_PAGED 8u
+
+struct rv_interp {
+    struct rv_x86 x; /* first: register offsets in struct rv_insn stay small */
+    uint64_t zero;   /* always 0: the absent base or index */
+    /* Arithmetic flags as LAHF and SETO leave them in AX: bit 15 SF, 14 ZF, 12 AF, 10 PF, 8 CF,
+     * bit 0 OF. c->x.rflags holds the others; rv_flags_get and rv_flags_set convert. */
+    uint32_t fl;
+    uint32_t mode;
+    uint8_t cpl;
+    bool single;      /* the current block is one instruction long and may touch devices */
+    bool leave;       /* return to the dispatcher's slow checks after this block */
+    bool delivering;  /* inside exception delivery */
+    struct rv_tlb *tlb;
+    struct rv_block *block;
+    uint64_t end_icount; /* of the current block: icount after its last instruction */
+
+    struct rv_engine engine;
+    struct rv_ram *ram;
+    struct rv_cpu_bus *bus;
+    const struct rv_profile *profile;
+    jmp_buf on_fault;
+    const struct rv_insn *fault_insn;
+    struct rv_fault fault;
+    int run_result; /* set with leave: what run() returns */
+    atomic_bool kicked;
+
+    struct rv_tlb tlbs[RV_TLB_SETS];
+    struct rv_jump jumps[RV_JUMP_SIZE];
+    struct rv_mmu *mmu;       /* mmu.c: which pages hold page tables, which are cached writable */
+    struct rv_blocks *blocks; /* block.c: the block cache */
+    struct rv_vec *vec;       /* vec.c: x87, MMX and SSE */
+};
+
+/* ---- operands ---- */
+
+static inline uint8_t *rv_reg8(struct rv_interp *c, uint16_t r) { return (uint8_t *)c + r; }
+static inline uint16_t *rv_reg16(struct rv_interp *c, uint16_t r) {
+    return (uint16_t *)((uint8_t *)c + r);
+}
+static inline uint32_t *rv_reg32(struct rv_interp *c, uint16_t r) {
+    return (uint32_t *)((uint8_t *)c + r);
+}
+static inline uint64_t *rv_reg64(struct rv_interp *c, uint16_t r) {
+    return (uint64_t *)((uint8_t *)c + r);
+}
+/* Byte offset of general register n, as stored in struct rv_insn. */
+#define RV_GPR_OFFSET(n) (uint16_t)(offsetof(struct rv_interp, x.gpr) + 8u * (n))
+
+/* ---- leaving an operation ---- */
+
+/* Goes on with the next instruction of the block: `return rv_next(c, i);` */
+static inline void rv_next(struct rv_interp *c, const struct rv_insn *i) {
+    (i + 1)->op(c, i + 1);
+}
+/* Ends the block after i: rip becomes the next instruction's. For operations marked RV_I_END. */
+static inline uint64_t rv_insn_rip(const struct rv_interp *c, const struct rv_insn *i) {
+    return c->block->va + i->off;
+}
+static inline void rv_end(struct rv_interp *c, const struct rv_insn *i) {
+    uint64_t next = rv_insn_rip(c, i) + i->len;
+    if (!(c->mode & RV_MODE_64)) next &= 0xffffffffu;
+    c->x.rip = next; /* c->block->va counts from CS.base: see rv_block_find */
+}
+
+/* Makes c->x.icount exact for a look from outside: instructions retired before i. */
+static inline void rv_sync(struct rv_interp *c, const struct rv_insn *i) {
+    c->x.icount = c->end_icount - c->block->n + (uint64_t)(i - c->block->insn);
+}
+
+/* Raises an exception at i; does not return, and nothing of i has happened. */
+void rv_raise(struct rv_interp *c, const struct rv_insn *i, unsigned vector)
+    __attribute__((noreturn, cold));
+void rv_raise_error(struct rv_interp *c, const struct rv_insn *i, unsigned vector, uint32_t error)
+    __attribute__((noreturn, cold));
+void rv_raise_page_fault(struct rv_interp *c, const struct rv_insn *i, uint64_t cr2,
+                         uint32_t error) __attribute__((noreturn, cold));
+/* Runs i again as a block of its own, where device access and changes of code are allowed. No state
+ * may have been changed. Returns if it already is (c->single). */
+void rv_alone(struct rv_interp *c, const struct rv_insn *i);
+
+/* ---- memory ---- */
+
+/* Linear address of the memory operand of i for an access of size bytes. */
+uint64_t rv_ea_slow(struct rv_interp *c, const struct rv_insn *i, uint64_t ea, unsigned size,
+                    bool write);
+/* The offset part alone (LEA, and the checks of address-size rules); not truncated. */
+static inline uint64_t rv_ea_offset(struct rv_interp *c, const struct rv_insn *i) {
+    return *rv_reg64(c, i->base) + (*rv_reg64(c, i->index) << i->scale) + (uint64_t)i->disp;
+}
+static inline uint64_t rv_ea(struct rv_interp *c, const struct rv_insn *i, unsigned size,
+                             bool write) {
+    uint64_t ea = rv_ea_offset(c, i);
+    if (rv_unlikely(i->ea != RV_EA_FLAT)) ea = rv_ea_slow(c, i, ea, size, write);
+    return ea;
+}
+
+/* Accesses by linear address with the current privilege. The slow ones handle misses, page
+ * crossings, devices, watched pages, and raise faults at i. size <= 8. */
+uint64_t rv_load_slow(struct rv_interp *c, const struct rv_insn *i, uint64_t va, unsigned size);
+void rv_store_slow(struct rv_interp *c, const struct rv_insn *i, uint64_t va, unsigned size,
+                   uint64_t value);
+/* Any length; all pages are checked before the first byte is written. */
+void rv_load_bytes(struct rv_interp *c, const struct rv_insn *i, uint64_t va, void *out, size_t n);
+void rv_store_bytes(struct rv_interp *c, const struct rv_insn *i, uint64_t va, const void *in,
+                    size_t n);
+/* Raises what a write of size bytes would raise, without writing. */
+void rv_probe_write(struct rv_interp *c, const struct rv_insn *i, uint64_t va, unsigned size);
+
+/* Host address for a plain access that stays in one cached page, or NULL. */
+static inline void *rv_fast_r(struct rv_interp *c, uint64_t va, unsigned size) {
+    const struct rv_tlbe *e = &c->tlb->r[(va >> RV_PAGE_SHIFT) & (RV_TLB_SIZE - 1)];
+    if (rv_likely(e->tag == ((va + size - 1) & RV_PAGE_MASK))) return (void *)(va + e->addend);
+    return NULL;
+}
+static inline void *rv_fast_w(struct rv_interp *c, uint64_t va, unsigned size) {
+    const struct rv_tlbe *e = &c->tlb->w[(va >> RV_PAGE_SHIFT) & (RV_TLB_SIZE - 1)];
+    if (rv_likely(e->tag == ((va + size - 1) & RV_PAGE_MASK))) return (void *)(va + e->addend);
+    return NULL;
+}
+
+#define RV_DEFINE_ACCESS(bits)                                                                     \
+    static inline uint##bits##_t rv_load##bits(struct rv_interp *c, const struct rv_insn *i,      \
+                                               uint64_t va) {                                      \
+        const void *p = rv_fast_r(c, va, (bits) / 8);                                              \
+        if (rv_unlikely(!p)) return (uint##bits##_t)rv_load_slow(c, i, va, (bits) / 8);            \
+        uint##bits##_t v;                                                                          \
+        memcpy(&v, p, sizeof v);                                                                   \
+        return v;                                                                                  \
+    }                                                                                              \
+    static inline void rv_store##bits(struct rv_interp *c, const struct rv_insn *i, uint64_t va,  \
+                                      uint##bits##_t v) {                                          \
+        void *p = rv_fast_w(c, va, (bits) / 8);                                                    \
+        if (rv_unlikely(!p)) {                                                                     \
+            rv_store_slow(c, i, va, (bits) / 8, v);                                                \
+            return;                                                                                \
+        }                                                                                          \
+        memcpy(p, &v, sizeof v);                                                                   \
+    }
+RV_DEFINE_ACCESS(8)
+RV_DEFINE_ACCESS(16)
+RV_DEFINE_ACCESS(32)
+RV_DEFINE_ACCESS(64)
+
+/* ---- flags ---- */
+
+uint64_t rv_flags_get(const struct rv_interp *c);       /* the whole RFLAGS */
+void rv_flags_set(struct rv_interp *c, uint64_t rflags); /* no privilege checks */
+/* Sets the arithmetic flags alone from RFLAGS-shaped bits. */
+static inline void rv_flags_arith(struct rv_interp *c, uint32_t rflags) {
+    c->fl = ((rflags & 0xd5u) << 8) | ((rflags >> 11) & 1u);
+}
+
+/* ---- x87, MMX, SSE: vec*.c ---- */
+
+int rv_vec_new(struct rv_interp *c, struct rv_err *err);
+void rv_vec_free(struct rv_interp *c);
+struct rv_decode; /* decode.h */
+/* Fills *out (already holding len, off, sizes and the memory operand) for an x87, MMX, SSE or state
+ * management instruction, and returns true; false when the instruction is none of these. */
+bool rv_vec_decode(struct rv_interp *c, const struct rv_decode *d, struct rv_insn *out);
+/* Called on entering and leaving run(), for host floating-point state. */
+void rv_vec_enter(struct rv_interp *c);
+void rv_vec_leave(struct rv_interp *c);
+
+#endif
