@@ -74,7 +74,7 @@ struct rv_trace_summary {
     uint64_t cpu_digest;
     uint64_t ram_digest;
     uint64_t console_bytes;
-    bool lost_tail;         /* set by the writer: a write failed and the end was dropped */
+    bool lost_tail;         /* a write failed and the end was dropped; set by the writer as well */
     uint64_t events;        /* set by the writer */
     const uint64_t *counts; /* set by the writer: events by kind, RV_TRACE_MAX_KINDS of them */
 };

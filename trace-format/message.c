@@ -48,7 +48,8 @@ static int header_check(const struct rv_trace_header *h, struct rv_err *err) {
 int rv_header_put(struct rv_buf *out, const struct rv_trace_header *h, struct rv_err *err) {
     int rc = header_check(h, err);
     if (rc) return rc;
-    Retro__HostCpu cpu = RETRO__HOST_CPU__INIT;
+    Retro__HostCpu cpu;
+    retro__host_cpu__init(&cpu);
     cpu.vendor = text(h->host_cpu.vendor);
     cpu.brand = text(h->host_cpu.brand);
     cpu.family = h->host_cpu.family;
@@ -85,7 +86,8 @@ int rv_header_put(struct rv_buf *out, const struct rv_trace_header *h, struct rv
         option_list[i] = &options[i];
     }
 
-    Retro__Header m = RETRO__HEADER__INIT;
+    Retro__Header m;
+    retro__header__init(&m);
     m.format_version = RV_TRACE_FORMAT_VERSION;
     m.tool_version = text(h->tool_version);
     m.created = h->created;
@@ -212,7 +214,8 @@ void rv_summary_put(struct rv_buf *out, const struct rv_trace_summary *s) {
         list[n] = &counts[n];
         n++;
     }
-    Retro__Summary m = RETRO__SUMMARY__INIT;
+    Retro__Summary m;
+    retro__summary__init(&m);
     m.reason = s->reason;
     m.text = text(s->text);
     m.position = s->position;
@@ -261,7 +264,8 @@ void rv_summary_msg_release(struct rv_summary_msg *m) {
 }
 
 void rv_batch_put(struct rv_buf *out, const struct rv_batch *b) {
-    Retro__EventBatch m = RETRO__EVENT_BATCH__INIT;
+    Retro__EventBatch m;
+    retro__event_batch__init(&m);
     m.complete_position = b->complete_position;
     m.complete_time = b->complete_time;
     m.first_time = b->first_time;

@@ -32,7 +32,8 @@ void rv_index_put(struct rv_buf *out, const struct rv_index *x, size_t first, si
         blob_parts[i] = b->parts;
         blob_size[i] = b->size;
     }
-    Retro__Index m = RETRO__INDEX__INIT;
+    Retro__Index m;
+    retro__index__init(&m);
     m.first_chunk = (uint32_t)first;
     m.n_size = m.n_type_flags = m.n_count = m.n_first = m.n_last = count;
     m.size = size;

@@ -61,4 +61,12 @@ struct rv_scan {
 int rv_reader_scan(const struct rv_trace_reader *r, struct rv_index *index, uint64_t limit,
                    struct rv_scan *scan, struct rv_err *err);
 
+/* What is at offset, below limit: a chunk (RV_SCAN_END), or something else. */
+int rv_reader_look_at(const struct rv_trace_reader *r, uint64_t offset, uint64_t limit,
+                      struct rv_scan *scan, struct rv_err *err);
+
+/* Looks for the next whole chunk header at or after offset. RV_E_END when there is none. */
+int rv_reader_resync(const struct rv_trace_reader *r, uint64_t offset, uint64_t limit,
+                     uint64_t *found, struct rv_chunk *c, struct rv_err *err);
+
 #endif

@@ -16,39 +16,75 @@ static enum rv_scan_end classify(const uint8_t *bytes, size_t len, uint64_t salt
     return RV_SCAN_DAMAGE;
 }
 
+/* Looks at one place: a chunk (RV_SCAN_END, *c filled), or why there is none. */
+static int look(const struct rv_trace_reader *r, uint64_t offset, uint64_t limit,
+                struct rv_chunk *c, struct rv_scan *scan, struct rv_err *err) {
+    *scan = (struct rv_scan){.end = RV_SCAN_END, .offset = offset};
+    uint64_t left = limit - offset;
+    uint8_t bytes[RV_CHUNK_HEADER_SIZE];
+    size_t have = left < sizeof bytes ? (size_t)left : sizeof bytes;
+    int rc = rv_reader_pread(r, offset, bytes, have, err);
+    if (rc) return rc;
+    const char *bad = have < sizeof bytes ? "the bytes at the end are no chunk"
+                                          : rv_chunk_header_get(bytes, r->salt, c);
+    if (bad) {
+        scan->end = classify(bytes, have, r->salt);
+        scan->what = bad;
+    } else if (c->stored_len > left - sizeof bytes) {
+        scan->end = RV_SCAN_TORN;
+    } else if (!rv_chunk_type_name(c->type) && !(c->flags & RV_CHUNK_OPTIONAL)) {
+        scan->end = RV_SCAN_NEWER;
+        scan->type = c->type;
+    }
+    return 0;
+}
+
+int rv_reader_look_at(const struct rv_trace_reader *r, uint64_t offset, uint64_t limit,
+                      struct rv_scan *scan, struct rv_err *err) {
+    struct rv_chunk c;
+    return look(r, offset, limit, &c, scan, err);
+}
+
 int rv_reader_scan(const struct rv_trace_reader *r, struct rv_index *index, uint64_t limit,
                    struct rv_scan *scan, struct rv_err *err) {
     rv_index_init(index, RV_PREAMBLE_SIZE);
-    for (;;) {
-        *scan = (struct rv_scan){.end = RV_SCAN_END, .offset = index->end};
-        uint64_t left = limit - index->end;
-        if (left == 0) return 0;
-        uint8_t bytes[RV_CHUNK_HEADER_SIZE];
-        size_t have = left < sizeof bytes ? (size_t)left : sizeof bytes;
-        int rc = rv_reader_pread(r, index->end, bytes, have, err);
-        if (rc) return rc;
+    *scan = (struct rv_scan){.end = RV_SCAN_END, .offset = index->end};
+    while (index->end < limit) {
         struct rv_chunk c;
-        const char *bad = have < sizeof bytes ? "the bytes at the end are no chunk"
-                                              : rv_chunk_header_get(bytes, r->salt, &c);
-        if (bad) {
-            scan->end = classify(bytes, have, r->salt);
-            scan->what = bad;
-            return 0;
-        }
-        if (c.stored_len > left - sizeof bytes) {
-            scan->end = RV_SCAN_TORN;
-            return 0;
-        }
-        if (!rv_chunk_type_name(c.type) && !(c.flags & RV_CHUNK_OPTIONAL)) {
-            scan->end = RV_SCAN_NEWER;
-            scan->type = c.type;
-            return 0;
-        }
-        bad = rv_index_add(index, &c);
-        if (bad) {
+        int rc = look(r, index->end, limit, &c, scan, err);
+        if (rc || scan->end != RV_SCAN_END) return rc;
+        scan->what = rv_index_add(index, &c);
+        if (scan->what) {
             scan->end = RV_SCAN_DAMAGE;
-            scan->what = bad;
             return 0;
         }
+        scan->offset = index->end;
     }
+    return 0;
+}
+
+int rv_reader_resync(const struct rv_trace_reader *r, uint64_t offset, uint64_t limit,
+                     uint64_t *found, struct rv_chunk *c, struct rv_err *err) {
+    enum { WINDOW = 64 << 10 };
+    struct rv_buf buf = {0};
+    rv_buf_grow(&buf, WINDOW);
+    int rc = RV_E_END;
+    while (offset < limit && limit - offset >= RV_CHUNK_HEADER_SIZE) {
+        size_t n = limit - offset < WINDOW ? (size_t)(limit - offset) : WINDOW;
+        int failed = rv_reader_pread(r, offset, buf.data, n, err);
+        if (failed) {
+            rc = failed;
+            break;
+        }
+        for (size_t i = 0; rc && i + RV_CHUNK_HEADER_SIZE <= n; i++) {
+            if (rv_chunk_header_get(buf.data + i, r->salt, c)) continue;
+            *found = offset + i;
+            rc = 0;
+        }
+        if (!rc) break;
+        /* The windows overlap so that no header is missed between two. */
+        offset += n - RV_CHUNK_HEADER_SIZE + 1;
+    }
+    rv_buf_release(&buf);
+    return rc;
 }

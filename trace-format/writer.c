@@ -10,6 +10,7 @@
 #include "trace-format/codec.h"
 #include "trace-format/message.h"
 #include "trace-format/sink.h"
+#include "trace-format/writer_priv.h"
 
 enum {
     BATCH_BYTES = 64 << 10, /* encoded events in a chunk: LZ4's window, and a seek's granularity */
@@ -214,7 +215,7 @@ static size_t slot_of(const struct blob_set *set, const struct rv_trace_hash *ha
     return (size_t)h & (set->cap - 1);
 }
 
-static bool have_blob(const struct rv_trace_writer *w, const struct rv_trace_hash *hash) {
+bool rv_trace_writer_has_blob(const struct rv_trace_writer *w, const struct rv_trace_hash *hash) {
     const struct blob_set *set = &w->blobs;
     if (!set->cap) return false;
     for (size_t i = slot_of(set, hash); set->slots[i]; i = (i + 1) & (set->cap - 1))
@@ -241,8 +242,9 @@ static void note_blob(struct rv_trace_writer *w) {
     insert_blob(w, w->index.blob_count - 1);
 }
 
-static int write_part(struct rv_trace_writer *w, const struct rv_trace_hash *hash, uint32_t part,
-                      bool last, const void *data, size_t len, struct rv_err *err) {
+int rv_trace_writer_put_part(struct rv_trace_writer *w, const struct rv_trace_hash *hash,
+                             uint32_t part, bool last, const void *data, size_t len,
+                             struct rv_err *err) {
     struct rv_chunk c = {.type = RV_CHUNK_BLOB, .count = part};
     if (last) c.flags = RV_CHUNK_LAST_PART;
     memcpy(c.key, hash->bytes, sizeof c.key);
@@ -260,12 +262,12 @@ int rv_trace_writer_add_blob(struct rv_trace_writer *w, const void *data, size_t
     if (len > RV_TRACE_MAX_BLOB)
         return rv_fail(err, RV_E_USAGE, "a blob of %zu bytes is too large for a trace", len);
     *hash = rv_trace_hash_of(data, len);
-    if (have_blob(w, hash)) return 0;
+    if (rv_trace_writer_has_blob(w, hash)) return 0;
     uint32_t parts = rv_blob_parts(len);
     const uint8_t *p = data;
     for (uint32_t part = 0; part < parts; part++) {
         size_t n = len < RV_TRACE_BLOB_PART ? len : RV_TRACE_BLOB_PART;
-        rc = write_part(w, hash, part, part + 1 == parts, p, n, err);
+        rc = rv_trace_writer_put_part(w, hash, part, part + 1 == parts, p, n, err);
         if (rc) return rc;
         if (n) p += n;
         len -= n;
@@ -325,7 +327,7 @@ static int copy_file(struct rv_trace_writer *w, int fd, struct rv_buf *buf,
             (last && !rv_trace_hash_equal(&now, hash)))
             rc = rv_fail(err, RV_E_HOST, "a file changed while it was copied into the trace");
         else
-            rc = write_part(w, hash, part, last, buf->data, buf->len, err);
+            rc = rv_trace_writer_put_part(w, hash, part, last, buf->data, buf->len, err);
     }
     rv_trace_hasher_free(hasher);
     return rc;
@@ -342,7 +344,7 @@ int rv_trace_writer_add_blob_fd(struct rv_trace_writer *w, int fd, struct rv_tra
     struct rv_buf buf = {0};
     uint64_t total;
     rc = hash_file(fd, &buf, hash, &total, err);
-    if (!rc && !have_blob(w, hash)) rc = copy_file(w, fd, &buf, hash, total, err);
+    if (!rc && !rv_trace_writer_has_blob(w, hash)) rc = copy_file(w, fd, &buf, hash, total, err);
     rv_buf_release(&buf);
     if (!rc && size) *size = total;
     return rc;
@@ -380,9 +382,11 @@ static int write_index(struct rv_trace_writer *w, struct rv_err *err) {
 static int write_end(struct rv_trace_writer *w, const struct rv_trace_summary *summary,
                      struct rv_err *err) {
     struct rv_trace_summary s = *summary;
-    s.lost_tail = w->failed.code != 0;
-    s.position = s.lost_tail ? w->complete_position : summary->position;
-    s.time = s.lost_tail ? w->complete_time : summary->time;
+    if (w->failed.code) {
+        s.lost_tail = true;
+        s.position = w->complete_position;
+        s.time = w->complete_time;
+    }
     s.counts = w->file_counts;
     s.events = w->index.events;
     rv_buf_clear(&w->raw);
