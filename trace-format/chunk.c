@@ -71,7 +71,7 @@ static uint64_t payload_sum(const uint8_t *header, uint64_t salt, const uint8_t 
 }
 
 void rv_chunk_header_put(struct rv_buf *out, uint64_t salt, struct rv_chunk *c,
-                         const uint8_t *stored) {
+                         const uint8_t *stored, size_t len) {
     size_t start = out->len;
     rv_buf_put(out, chunk_magic, sizeof chunk_magic);
     rv_buf_put_u16(out, c->type);
@@ -81,7 +81,7 @@ void rv_chunk_header_put(struct rv_buf *out, uint64_t salt, struct rv_chunk *c,
     rv_buf_put_u32(out, c->stored_len);
     rv_buf_put_u32(out, c->count);
     rv_buf_put(out, c->key, sizeof c->key);
-    c->checksum = payload_sum(out->data + start, salt, stored, c->stored_len);
+    c->checksum = payload_sum(out->data + start, salt, stored, len);
     rv_buf_put_u64(out, c->checksum);
     rv_buf_put_u64(out, XXH3_64bits_withSeed(out->data + start, HEADER_CHECK_AT, salt));
 }
@@ -103,7 +103,7 @@ void rv_chunk_put(struct rv_buf *out, uint64_t salt, struct rv_chunk *c, const v
             stored = packed.data;
         }
     }
-    rv_chunk_header_put(out, salt, c, stored);
+    rv_chunk_header_put(out, salt, c, stored, c->stored_len);
     rv_buf_put(out, stored, c->stored_len);
     rv_buf_release(&packed);
 }

@@ -59,10 +59,10 @@ const char *rv_preamble_get(const uint8_t bytes[RV_PREAMBLE_SIZE], uint64_t *sal
 void rv_chunk_put(struct rv_buf *out, uint64_t salt, struct rv_chunk *c, const void *raw,
                   size_t raw_len);
 
-/* As rv_chunk_put with a payload that is stored already: only the checksums are computed. For tools
- * that write damaged traces on purpose. */
+/* Appends a header alone, for a payload of len bytes that is stored already. What c says about the
+ * lengths is taken as it is: also for tests that write damaged traces on purpose. */
 void rv_chunk_header_put(struct rv_buf *out, uint64_t salt, struct rv_chunk *c,
-                         const uint8_t *stored);
+                         const uint8_t *stored, size_t len);
 
 /* Decodes a header. Returns NULL, or what is wrong with it: magic, check, or impossible lengths. */
 const char *rv_chunk_header_get(const uint8_t bytes[RV_CHUNK_HEADER_SIZE], uint64_t salt,

@@ -94,8 +94,8 @@ static int copy_blobs(struct salvage *s, struct rv_err *err) {
     const struct rv_index *x = &s->r->index;
     for (size_t i = 1; i < x->count; i++)
         s->report.blobs_lost += x->chunks[i].type == RV_CHUNK_BLOB && x->chunks[i].count == 0;
-    s->report.blobs_lost -= x->blob_count < s->report.blobs_lost ? x->blob_count
-                                                                 : s->report.blobs_lost;
+    s->report.blobs_lost -=
+        x->blob_count < s->report.blobs_lost ? x->blob_count : s->report.blobs_lost;
     for (size_t i = 0; i < x->blob_count; i++) {
         const struct rv_index_blob *b = &x->blobs[i];
         if (rv_trace_writer_has_blob(s->w, &b->hash)) continue;

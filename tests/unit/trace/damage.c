@@ -179,13 +179,10 @@ Test(damage, inflated_lengths_with_right_checksums) {
             *field[v % 4] = values[v / 4];
             if (memcmp(&c, &real, sizeof c) == 0) continue;
             struct rv_buf header = {0}, copy = {0};
-            /* The sum is over the bytes that the length claims; beyond the file it cannot be. */
+            size_t stored = at[i + 1] - at[i] - RV_CHUNK_HEADER_SIZE;
             rv_buf_put(&copy, file.data, file.len);
-            if (c.stored_len > file.len - at[i] - RV_CHUNK_HEADER_SIZE) {
-                rv_buf_release(&copy);
-                continue;
-            }
-            rv_chunk_header_put(&header, salt, &c, file.data + at[i] + RV_CHUNK_HEADER_SIZE);
+            rv_chunk_header_put(&header, salt, &c, file.data + at[i] + RV_CHUNK_HEADER_SIZE,
+                                c.stored_len < stored ? c.stored_len : stored);
             memcpy(copy.data + at[i], header.data, header.len);
             struct outcome o = read_bytes(copy.data, copy.len);
             if (c.type == RV_CHUNK_EVENTS)
@@ -260,7 +257,8 @@ Test(damage, chunks_of_another_trace_do_not_fit) {
     cr_assert_null(rv_chunk_header_get(file.data + at[n - 1], salt, &c));
     struct rv_buf out = {0};
     rv_buf_put(&out, file.data, at[n - 1]);
-    rv_chunk_header_put(&out, salt + 1, &c, file.data + at[n - 1] + RV_CHUNK_HEADER_SIZE);
+    rv_chunk_header_put(&out, salt + 1, &c, file.data + at[n - 1] + RV_CHUNK_HEADER_SIZE,
+                        c.stored_len);
     rv_buf_put(&out, file.data + at[n - 1] + RV_CHUNK_HEADER_SIZE, c.stored_len);
     struct outcome o = read_bytes(out.data, out.len);
     cr_assert(o.rc == RV_E_FORMAT && strstr(o.msg, "another trace"), "%s", o.msg);

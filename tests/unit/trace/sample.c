@@ -37,6 +37,7 @@ void sample_done(void) {
     dir[0] = 0;
 }
 
+/* The image is the blob that sample_write puts into each trace: "hello". */
 const struct rv_trace_header sample_header = {
     .tool_version = "0.1.0",
     .created = 1700000000,
@@ -50,11 +51,13 @@ const struct rv_trace_header sample_header = {
     .boot_protocol = "linux",
     .command_line = "console=ttyS0",
     .boot_time = 1600000000,
-    .images = (const struct rv_trace_image[]){{.role = "kernel",
-                                               .name = "bzImage",
-                                               .size = 5,
-                                               .hash = {{9, 8, 7}},
-                                               .embedded = true}},
+    .images =
+        (const struct rv_trace_image[]){{.role = "kernel",
+                                         .name = "bzImage",
+                                         .size = 5,
+                                         .hash = {{0xb5, 0xe9, 0xc1, 0xad, 0x07, 0x1b, 0x3e, 0x7f,
+                                                   0xc7, 0x79, 0xcf, 0xaa, 0x5e, 0x52, 0x38, 0x18}},
+                                         .embedded = true}},
     .image_count = 1,
     .devices = (const struct rv_trace_device[]){{.name = "uart16550", .version = 1},
                                                 {.name = "pit8254", .version = 3}},
