@@ -98,6 +98,7 @@ static const char *add_blobs(struct rv_index *x, const Retro__Index *m) {
         memcpy(b.hash.bytes, m->blob_hash.data + i * sizeof b.hash, sizeof b.hash);
         if (b.size > RV_TRACE_MAX_BLOB || b.parts != rv_blob_parts(b.size))
             return "the index gives a blob an impossible size";
+        if (x->blob_count >= x->count) return "the index lists more blobs than chunks";
         if (b.chunk >= x->count || b.parts > x->count - b.chunk)
             return "the index puts a blob outside the file";
         rv_index_add_blob(x, &b);

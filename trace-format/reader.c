@@ -139,6 +139,8 @@ static const char *read_index(struct rv_trace_reader *r, const struct rv_trailer
         if (*rc && !bad) break;
         if (!bad && c.type != RV_CHUNK_INDEX) bad = "the trailer does not point to an index";
         if (!bad) bad = rv_index_get(x, raw.data, raw.len);
+        /* At once, so that rows which compress well cannot make the table outgrow the file. */
+        if (!bad && x->end > t->index_offset) bad = "the index lists more than the file has";
         if (bad) break;
         parts = rv_realloc(parts, (count + 1) * sizeof *parts);
         parts[count].sequence = c.sequence;
@@ -191,7 +193,7 @@ static int build_by_scan(struct rv_trace_reader *r, struct rv_err *err) {
     if (damage.code && !r->damage.code) r->damage = damage;
     if (damage.code && !r->index.has_summary) {
         r->damage = damage; /* what ends the history comes before a lost index */
-        r->cut = true;
+        r->cut = r->hurt = true;
     }
     return 0;
 }
@@ -232,6 +234,7 @@ static int find_end(struct rv_trace_reader *r, struct rv_err *err) {
         if (what) rc = rv_reader_damaged(r, row->offset, i, what, &local);
         if (rc == RV_E_FORMAT) {
             if (!r->damage.code) r->damage = local;
+            r->hurt = true;
             rc = 0;
         } else if (rc && err) {
             *err = local;
@@ -245,17 +248,17 @@ static int load(struct rv_trace_reader *r, struct rv_err *err) {
     int rc = read_preamble(r, err);
     if (!rc) rc = read_header(r, err);
     if (rc) return rc;
-    struct rv_trailer t;
-    r->sealed = read_trailer(r, &t);
-    if (r->sealed && t.index_offset) {
-        const char *bad = read_index(r, &t, &rc, err);
+    struct rv_trailer *t = &r->trailer;
+    r->sealed = read_trailer(r, t);
+    if (r->sealed && t->index_offset) {
+        const char *bad = read_index(r, t, &rc, err);
         if (rc) return rc;
         r->has_index = !bad;
         if (bad)
             rv_fail(&r->damage, RV_E_FORMAT,
                     "%.200s: the index at offset %llu: %s; it was rebuilt, the events are not "
                     "concerned",
-                    r->name, (unsigned long long)t.index_offset, bad);
+                    r->name, (unsigned long long)t->index_offset, bad);
     }
     if (!r->has_index) rc = build_by_scan(r, err);
     if (rc) return rc;
@@ -318,7 +321,7 @@ void rv_trace_reader_state(const struct rv_trace_reader *r, struct rv_trace_stat
     *state = (struct rv_trace_state){
         .sealed = r->sealed,
         .has_index = r->has_index,
-        .whole = !r->damage.code,
+        .whole = !r->hurt,
         .position = r->position,
         .time = r->time,
         .events = r->index.events,

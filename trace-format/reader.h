@@ -39,9 +39,9 @@ const struct rv_trace_header *rv_trace_reader_header(const struct rv_trace_reade
 
 /* What state the file is in. */
 struct rv_trace_state {
-    bool sealed;         /* ends with a trailer: the recorder finished its work */
-    bool has_index;      /* the index was read rather than rebuilt by scanning */
-    bool whole;          /* no damage to the history is known (payloads are checked when read) */
+    bool sealed;    /* ends with a trailer: the recorder finished its work */
+    bool has_index; /* the index was read rather than rebuilt by scanning */
+    bool whole;     /* no damage to events or summary is known (payloads are checked when read) */
     uint64_t position;   /* everything before this position is in the trace */
     uint64_t time;       /* guest time at that position */
     uint64_t events;     /* in the trace, as far as it can be followed */

@@ -16,9 +16,11 @@ struct rv_trace_reader {
     bool have_summary;
     bool sealed;
     bool has_index;
+    bool hurt;            /* an event chunk or the summary is known to be damaged */
     bool cut;             /* the history cannot be followed past the last chunk of the table */
     struct rv_err damage; /* the first met when opening; code 0 when there is none */
     uint64_t torn_bytes;
+    struct rv_trailer trailer; /* when sealed */
     uint64_t position, time;
 };
 

@@ -216,6 +216,11 @@ static void check_whole(struct verify *v) {
     if (r->damage.code && !v->verdict.errors)
         report(v, RV_TRACE_FINDING_ERROR, 0, NO_CHUNK, "%s", r->damage.msg);
     if (!v->broken && r->has_index) compare_index(v);
+    for (size_t i = 0; r->sealed && !v->broken && i < v->index.count; i++)
+        if (v->index.chunks[i].type == RV_CHUNK_SUMMARY &&
+            v->index.chunks[i].offset != r->trailer.summary_offset)
+            report(v, RV_TRACE_FINDING_ERROR, r->size - RV_TRAILER_SIZE, NO_CHUNK,
+                   "the trailer does not point to the summary");
     const struct rv_trace_header *h = rv_trace_reader_header(r);
     for (size_t i = 0; i < h->image_count; i++) {
         if (!h->images[i].embedded || rv_trace_reader_blob_size(r, &h->images[i].hash, NULL))

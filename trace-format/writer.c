@@ -206,7 +206,14 @@ int rv_trace_writer_flush(struct rv_trace_writer *w, uint64_t position, uint64_t
         w->last_position = position;
         w->last_time = time;
     }
-    return w->sync ? rv_sink_sync(&w->sink, err) : 0;
+    struct rv_err local = {0};
+    if (w->sync && rv_sink_sync(&w->sink, &local)) {
+        /* What the kernel could not write it may have dropped: nothing after it can be relied on.
+         */
+        w->failed = local;
+        if (err) *err = local;
+    }
+    return w->failed.code;
 }
 
 static size_t slot_of(const struct blob_set *set, const struct rv_trace_hash *hash) {
