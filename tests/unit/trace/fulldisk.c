@@ -17,7 +17,8 @@
 
 static struct rv_err err;
 
-TestSuite(fulldisk, .fini = sample_done);
+TestSuite(smalldisk, .fini = sample_done);
+TestSuite(sizelimit, .fini = sample_done);
 
 /* Appends incompressible events until a write fails; returns how many were accepted. */
 static uint64_t fill(struct rv_trace_writer *w, int *rc) {
@@ -89,7 +90,8 @@ static void small_disk(const char *dir, const char *size) {
     int why = errno;
     rmdir(dir);
     sample_done();
-    cr_skip_test("SKIPPED: a small tmpfs cannot be mounted here (%s)", strerror(why));
+    fprintf(stderr, "SKIPPED: a small tmpfs cannot be mounted here (%s)\n", strerror(why));
+    cr_skip_test("no small tmpfs");
 }
 
 static void on_small_disk(uint32_t reserve, bool sealed) {
@@ -102,10 +104,10 @@ static void on_small_disk(uint32_t reserve, bool sealed) {
     rmdir(dir);
 }
 
-Test(fulldisk, with_reserve_it_is_sealed) { on_small_disk(8192, true); }
-Test(fulldisk, without_reserve_it_is_whole) { on_small_disk(0, false); }
+Test(smalldisk, with_reserve_it_is_sealed) { on_small_disk(8192, true); }
+Test(smalldisk, without_reserve_it_is_whole) { on_small_disk(0, false); }
 
-Test(fulldisk, a_trace_that_does_not_fit_at_all_is_removed) {
+Test(smalldisk, a_trace_that_does_not_fit_at_all_is_removed) {
     char dir[300], path[320], other[320];
     snprintf(dir, sizeof dir, "%s/disk", sample_dir());
     snprintf(path, sizeof path, "%s/a.retro", dir);
@@ -123,7 +125,7 @@ Test(fulldisk, a_trace_that_does_not_fit_at_all_is_removed) {
 }
 
 /* A file size limit fails in the middle of a chunk, wherever the limit is. */
-Test(fulldisk, a_size_limit_at_any_place) {
+Test(sizelimit, at_any_place) {
     signal(SIGXFSZ, SIG_IGN);
     for (rlim_t limit = 9000; limit < 9500; limit += 7) {
         char name[32];
@@ -140,7 +142,7 @@ Test(fulldisk, a_size_limit_at_any_place) {
 }
 
 /* The blob that does not fit leaves parts behind, which nobody takes for a blob. */
-Test(fulldisk, a_blob_that_does_not_fit) {
+Test(sizelimit, a_blob_that_does_not_fit) {
     signal(SIGXFSZ, SIG_IGN);
     const char *path = sample_path("a.retro");
     struct rlimit old, now;
