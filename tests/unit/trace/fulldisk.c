@@ -169,3 +169,39 @@ Test(sizelimit, a_blob_that_does_not_fit) {
     rv_trace_reader_free(r);
     free(data);
 }
+
+/* Summary and trailer fit where the index does not: sealed all the same. */
+Test(sizelimit, an_index_that_does_not_fit) {
+    signal(SIGXFSZ, SIG_IGN);
+    const char *path = sample_path("a.retro");
+    struct rv_trace_header header = sample_header;
+    header.image_count = 0;
+    struct rv_trace_writer *w;
+    cr_assert_eq(rv_trace_writer_new(&w, path, NULL, &header, &err), 0);
+    uint64_t state = 1, position = 0;
+    for (int i = 0; i < 2000; i++) {
+        position += sample_random(&state) >> 40;
+        cr_assert_eq(rv_trace_writer_flush(w, position, position, &err), 0);
+    }
+    struct rv_trace_writer_stats stats;
+    rv_trace_writer_stats(w, &stats);
+    struct rlimit old, now;
+    getrlimit(RLIMIT_FSIZE, &old);
+    now = old;
+    now.rlim_cur = stats.bytes + 500;
+    setrlimit(RLIMIT_FSIZE, &now);
+    struct rv_trace_summary s = {.text = "full", .position = position, .time = position};
+    cr_assert_eq(rv_trace_writer_seal(w, &s, &err), 0, "%s", err.msg);
+    setrlimit(RLIMIT_FSIZE, &old);
+    rv_trace_writer_free(w);
+    struct rv_trace_reader *r;
+    cr_assert_eq(rv_trace_reader_open(&r, path, &err), 0, "%s", err.msg);
+    struct rv_trace_state t;
+    rv_trace_reader_state(r, &t);
+    cr_assert(t.sealed && !t.has_index && t.whole && t.position == position);
+    cr_assert_str_eq(rv_trace_reader_summary(r)->text, "full");
+    rv_trace_reader_free(r);
+    struct rv_trace_verdict v;
+    cr_assert_eq(rv_trace_verify(path, NULL, NULL, &v, &err), 0, "%s", err.msg);
+    cr_assert_eq(v.notes, 1);
+}
