@@ -28,7 +28,8 @@ enum rv_run {
     RV_RUN_WINDOW,       /* the CPU can take an interrupt now, as asked */
     RV_RUN_HALTED,       /* HLT retired */
     RV_RUN_TRIPLE_FAULT, /* shutdown state */
-    RV_RUN_KICKED,       /* kick() was called */
+    RV_RUN_KICKED,       /* kick() was called; between two instructions */
+    RV_RUN_STUCK,        /* kick() was called, in one instruction that does not end */
 };
 
 struct rv_engine {

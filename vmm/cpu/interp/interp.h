@@ -118,7 +118,8 @@ struct rv_jump {
 struct rv_fault {
     uint8_t vector;
     bool has_error;
-    bool soft;      /* INT n, INT3, INTO: rip saved is that of the next instruction */
+    bool soft;     /* INT n, INT3, INTO: the frame shows the next instruction */
+    bool external; /* an interrupt, not an exception */
     uint32_t error;
     uint64_t cr2;
 };
@@ -134,12 +135,16 @@ struct rv_interp {
     uint64_t zero;   /* always 0: the absent base or index */
     /* Arithmetic flags as LAHF and SETO leave them in AX: bit 15 SF, 14 ZF, 12 AF, 10 PF, 8 CF,
      * bit 0 OF. c->x.rflags holds the others; rv_flags_get and rv_flags_set convert. */
-    uint32_t fl;
-    uint32_t mode;
+    uint16_t fl;
     uint8_t cpl;
+    uint32_t mode;
+    uint64_t cs_base; /* 0 in 64-bit mode; linear address of code = rip + this */
     bool single;      /* the current block is one instruction long and may touch devices */
-    bool leave;       /* return to the dispatcher's slow checks after this block */
-    bool delivering;  /* inside exception delivery */
+    bool delivering;  /* inside exception delivery; fault being delivered in `fault` */
+    bool want_window; /* run() was asked to stop when an interrupt could be taken */
+    bool watching;    /* TF or debug registers: every instruction runs alone */
+    atomic_bool leave; /* look at everything unusual before the next block */
+    atomic_bool kicked;
     struct rv_tlb *tlb;
     struct rv_block *block;
     uint64_t end_icount; /* of the current block: icount after its last instruction */
@@ -148,11 +153,17 @@ struct rv_interp {
     struct rv_ram *ram;
     struct rv_cpu_bus *bus;
     const struct rv_profile *profile;
-    jmp_buf on_fault;
+    jmp_buf *on_fault; /* where rv_raise and its kin go; see run.c */
     const struct rv_insn *fault_insn;
-    struct rv_fault fault;
-    int run_result; /* set with leave: what run() returns */
-    atomic_bool kicked;
+    struct rv_fault fault;   /* what was raised last */
+    struct rv_fault pending; /* whose delivery is under way */
+    bool shutdown;           /* triple fault */
+    bool alone;              /* the next instruction runs as a block of its own */
+    bool step;               /* likewise, because something watches it */
+    bool partial;            /* something happened since icount last moved: an exception was
+                                delivered, or part of a string instruction done */
+    bool mid_string;         /* a string instruction stopped half way, to go on at once */
+    uint32_t stuck;          /* looks at `kicked` without icount moving */
 
     struct rv_tlb tlbs[RV_TLB_SETS];
     struct rv_jump jumps[RV_JUMP_SIZE];
@@ -184,12 +195,18 @@ static inline void rv_next(struct rv_interp *c, const struct rv_insn *i) {
 }
 /* Ends the block after i: rip becomes the next instruction's. For operations marked RV_I_END. */
 static inline uint64_t rv_insn_rip(const struct rv_interp *c, const struct rv_insn *i) {
-    return c->block->va + i->off;
+    return c->block->va - c->cs_base + i->off;
+}
+static inline uint64_t rv_next_rip(const struct rv_interp *c, const struct rv_insn *i) {
+    uint64_t next = rv_insn_rip(c, i) + i->len;
+    return c->mode & RV_MODE_64 ? next : next & 0xffffffffu;
 }
 static inline void rv_end(struct rv_interp *c, const struct rv_insn *i) {
-    uint64_t next = rv_insn_rip(c, i) + i->len;
-    if (!(c->mode & RV_MODE_64)) next &= 0xffffffffu;
-    c->x.rip = next; /* c->block->va counts from CS.base: see rv_block_find */
+    c->x.rip = rv_next_rip(c, i);
+}
+/* Asks the dispatcher to look at interrupts, shadows, traps and stop requests after this block. */
+static inline void rv_leave(struct rv_interp *c) {
+    atomic_store_explicit(&c->leave, true, memory_order_relaxed);
 }
 
 /* Makes c->x.icount exact for a look from outside: instructions retired before i. */

@@ -1,0 +1,251 @@
+/* The block cache. Blocks are found through a small table by linear address (c->jumps) whose answer
+ * counts only while the address still maps to the physical page the block was decoded from; behind
+ * it stands a hash by physical address. Each RAM page lists its blocks, so that a write to the page
+ * finds them. */
+#include "vmm/cpu/interp/block.h"
+
+#include <stdlib.h>
+
+#include "vmm/base/buf.h"
+#include "vmm/cpu/interp/mmu.h"
+#include "vmm/cpu/interp/ops.h"
+
+#define HASH_BITS  16
+#define HASH_SIZE  (1u << HASH_BITS)
+#define GRANULE    6 /* log2 of the bytes a bit of a page's coverage map stands for */
+#define MEMORY_MAX (512u << 20)
+
+struct code_page {
+    uint64_t covered;        /* bit n: a block has bytes in granule n */
+    struct rv_block *blocks; /* linked by page_next, or page2_next for a tail from the page before */
+};
+
+struct rv_blocks {
+    struct rv_block *hash[HASH_SIZE];
+    struct code_page **pages; /* one a RAM page, NULL without code */
+    struct rv_block *dead;    /* to be freed when surely no longer running; linked by hash_next */
+    struct rv_block *first;   /* room for rv_block_first and for code outside RAM */
+    size_t memory;
+    struct rv_insn scratch[RV_BLOCK_INSNS + 1];
+};
+
+int rv_blocks_new(struct rv_interp *c, struct rv_err *err) {
+    (void)err;
+    c->blocks = rv_alloc(sizeof *c->blocks);
+    c->blocks->pages = rv_alloc((c->ram->size >> RV_PAGE_SHIFT) * sizeof *c->blocks->pages);
+    c->blocks->first = rv_alloc(sizeof(struct rv_block) + 2 * sizeof(struct rv_insn));
+    return 0;
+}
+
+static void bury(struct rv_blocks *bs) {
+    while (bs->dead) {
+        struct rv_block *b = bs->dead;
+        bs->dead = b->hash_next;
+        free(b);
+    }
+}
+
+void rv_blocks_free(struct rv_interp *c) {
+    if (!c->blocks) return;
+    rv_block_flush(c);
+    bury(c->blocks);
+    uint64_t n = c->ram->size >> RV_PAGE_SHIFT;
+    for (uint64_t i = 0; i < n; i++) free(c->blocks->pages[i]);
+    free(c->blocks->pages);
+    free(c->blocks->first);
+    free(c->blocks);
+    c->blocks = NULL;
+}
+
+static unsigned hash_of(uint64_t pa, uint64_t va, uint32_t mode) {
+    uint64_t h = (pa ^ (va >> 12) * 0x9e3779b97f4a7c15ull ^ mode) * 0xff51afd7ed558ccdull;
+    return (unsigned)(h >> (64 - HASH_BITS));
+}
+
+static struct rv_jump *jump_of(struct rv_interp *c, uint64_t va) {
+    return &c->jumps[(va ^ va >> 15) & (RV_JUMP_SIZE - 1)];
+}
+
+static uint64_t granules(uint64_t from, uint64_t size) {
+    unsigned a = (unsigned)(from & 0xfff) >> GRANULE;
+    unsigned b = (unsigned)((from + size - 1) & 0xfff) >> GRANULE;
+    return (b - a == 63 ? ~0ull : ((1ull << (b - a + 1)) - 1)) << a;
+}
+
+static size_t block_bytes(const struct rv_block *b) {
+    return sizeof *b + (b->n + 1u) * sizeof b->insn[0];
+}
+
+static void unlink_page(struct rv_blocks *bs, uint64_t page, struct rv_block *b, bool tail) {
+    struct rv_block **p = &bs->pages[page]->blocks;
+    while (*p) {
+        struct rv_block *at = *p;
+        bool at_tail = at->crosses && at->pa2 >> RV_PAGE_SHIFT == page;
+        if (at == b && at_tail == tail) {
+            *p = tail ? b->page2_next : b->page_next;
+            return;
+        }
+        p = at_tail ? &at->page2_next : &at->page_next;
+    }
+}
+
+/* RAM page number of a physical address that is known to be RAM. */
+static uint64_t page_of(const struct rv_interp *c, uint64_t pa) {
+    return rv_ram_offset(c->ram, pa) >> RV_PAGE_SHIFT;
+}
+
+static void forget(struct rv_interp *c, struct rv_block *b) {
+    struct rv_blocks *bs = c->blocks;
+    struct rv_block **p = &bs->hash[hash_of(b->pa, b->va, b->mode)];
+    while (*p != b) p = &(*p)->hash_next;
+    *p = b->hash_next;
+    struct rv_jump *j = jump_of(c, b->va);
+    if (j->b == b) j->b = NULL;
+    unlink_page(bs, page_of(c, b->pa), b, false);
+    if (b->crosses) unlink_page(bs, page_of(c, b->pa2), b, true);
+    bs->memory -= block_bytes(b);
+    b->dead = true;
+    b->hash_next = bs->dead;
+    bs->dead = b;
+}
+
+bool rv_block_covers(const struct rv_interp *c, uint64_t offset, uint64_t size) {
+    const struct code_page *p = c->blocks->pages[offset >> RV_PAGE_SHIFT];
+    return p && (p->covered & granules(offset, size));
+}
+
+void rv_block_written(struct rv_interp *c, uint64_t offset, uint64_t size) {
+    uint64_t page = offset >> RV_PAGE_SHIFT;
+    struct code_page *p = c->blocks->pages[page];
+    if (!p || !(p->covered & granules(offset, size))) return;
+    uint64_t covered = 0;
+    for (struct rv_block *b = p->blocks, *next; b; b = next) {
+        bool tail = b->crosses && page_of(c, b->pa2) == page;
+        next = tail ? b->page2_next : b->page_next;
+        uint64_t from = tail ? page << RV_PAGE_SHIFT : rv_ram_offset(c->ram, b->pa);
+        uint64_t len = b->len;
+        if (b->crosses) {
+            uint64_t in_first = RV_PAGE_SIZE - (b->pa & 0xfff);
+            len = tail ? b->len - in_first : in_first;
+        }
+        if (from < offset + size && offset < from + len)
+            forget(c, b);
+        else
+            covered |= granules(from, len);
+    }
+    p->covered = covered;
+    if (!covered) c->mmu->pages[page].code = false;
+}
+
+void rv_block_flush(struct rv_interp *c) {
+    struct rv_blocks *bs = c->blocks;
+    for (unsigned h = 0; h < HASH_SIZE; h++)
+        while (bs->hash[h]) {
+            struct rv_block *b = bs->hash[h];
+            uint64_t page = page_of(c, b->pa);
+            forget(c, b);
+            if (!bs->pages[page]->blocks) {
+                bs->pages[page]->covered = 0;
+                c->mmu->pages[page].code = false;
+            }
+        }
+}
+
+static void add_to_page(struct rv_interp *c, uint64_t pa, uint64_t len, struct rv_block *b,
+                        bool tail) {
+    uint64_t offset = rv_ram_offset(c->ram, pa), page = offset >> RV_PAGE_SHIFT;
+    struct code_page **slot = &c->blocks->pages[page];
+    if (!*slot) *slot = rv_alloc(sizeof **slot);
+    struct code_page *p = *slot;
+    if (tail)
+        b->page2_next = p->blocks;
+    else
+        b->page_next = p->blocks;
+    p->blocks = b;
+    p->covered |= granules(offset, len);
+    c->mmu->pages[page].code = true;
+    rv_mmu_protect(c, page);
+}
+
+static struct rv_block *decode_at(struct rv_interp *c, uint64_t va, uint64_t pa) {
+    struct rv_blocks *bs = c->blocks;
+    uint64_t off = rv_ram_offset(c->ram, pa);
+    size_t in_page = RV_PAGE_SIZE - (va & 0xfff);
+    uint8_t straddle[32];
+    const uint8_t *bytes;
+    memset(straddle, 0xff, sizeof straddle); /* what an idle bus reads as */
+    bool in_ram = off != UINT64_MAX;
+    if (in_ram) {
+        bytes = c->ram->host + off;
+    } else {
+        bytes = straddle;
+        if (in_page > 16) in_page = 16;
+    }
+    unsigned len, n = rv_decode_block(c, bytes, in_page, va - c->cs_base, bs->scratch,
+                                      in_ram ? RV_BLOCK_INSNS : 1, &len);
+    uint64_t pa2 = 0;
+    bool crosses = false;
+    if (n == 0) {
+        /* The first instruction goes on in the next page, whose fetch may fault. */
+        pa2 = rv_mmu_fetch(c, va + in_page);
+        uint64_t off2 = rv_ram_offset(c->ram, pa2);
+        memset(straddle, 0xff, sizeof straddle);
+        memcpy(straddle, bytes, in_page);
+        if (off2 != UINT64_MAX) memcpy(straddle + in_page, c->ram->host + off2, 15);
+        in_ram = in_ram && off2 != UINT64_MAX;
+        crosses = true;
+        n = rv_decode_block(c, straddle, in_page + 15, va - c->cs_base, bs->scratch, 1, &len);
+        rv_assert(n == 1);
+    }
+    struct rv_block *b;
+    if (in_ram) {
+        if (bs->memory > MEMORY_MAX) rv_block_flush(c);
+        b = rv_alloc(sizeof *b + (n + 1) * sizeof b->insn[0]);
+    } else {
+        b = bs->first;
+    }
+    *b = (struct rv_block){.va = va, .pa = pa, .pa2 = pa2, .mode = c->mode,
+                           .n = (uint16_t)n, .len = (uint16_t)len, .crosses = crosses};
+    memcpy(b->insn, bs->scratch, (n + 1) * sizeof b->insn[0]);
+    if (!in_ram) return b;
+    unsigned h = hash_of(pa, va, c->mode);
+    b->hash_next = bs->hash[h];
+    bs->hash[h] = b;
+    bs->memory += block_bytes(b);
+    add_to_page(c, pa, crosses ? in_page : len, b, false);
+    if (crosses) add_to_page(c, pa2, len - in_page, b, true);
+    return b;
+}
+
+struct rv_block *rv_block_find(struct rv_interp *c, uint64_t va) {
+    if (!(c->mode & RV_MODE_64)) va &= 0xffffffffu;
+    struct rv_jump *j = jump_of(c, va);
+    struct rv_block *b = j->b;
+    uint64_t pa = rv_mmu_fetch(c, va);
+    if (rv_likely(b && j->va == va && b->pa == pa && b->mode == c->mode)) {
+        if (rv_likely(!b->crosses)) return b;
+        if (rv_mmu_fetch(c, (va | 0xfff) + 1) == b->pa2) return b;
+    }
+    bury(c->blocks);
+    for (b = c->blocks->hash[hash_of(pa, va, c->mode)]; b; b = b->hash_next)
+        if (b->va == va && b->pa == pa && b->mode == c->mode &&
+            (!b->crosses || rv_mmu_fetch(c, (va | 0xfff) + 1) == b->pa2))
+            break;
+    if (!b) {
+        b = decode_at(c, va, pa);
+        if (b == c->blocks->first) return b;
+    }
+    j->va = va;
+    j->b = b;
+    return b;
+}
+
+struct rv_block *rv_block_first(struct rv_interp *c, const struct rv_block *b) {
+    struct rv_block *f = c->blocks->first;
+    if (b == f) return f;
+    struct rv_insn first = b->insn[0];
+    *f = (struct rv_block){.va = b->va, .pa = b->pa, .mode = b->mode, .n = 1, .len = first.len};
+    f->insn[0] = first;
+    f->insn[1] = (struct rv_insn){.op = rv_op_block_end, .off = first.len};
+    return f;
+}

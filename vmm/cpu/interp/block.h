@@ -1,0 +1,31 @@
+/* The cache of decoded blocks. Private to vmm/cpu/interp. */
+#ifndef RV_VMM_CPU_INTERP_BLOCK_H
+#define RV_VMM_CPU_INTERP_BLOCK_H
+
+#include "vmm/cpu/interp/interp.h"
+
+int rv_blocks_new(struct rv_interp *c, struct rv_err *err);
+void rv_blocks_free(struct rv_interp *c);
+
+/* The block at linear address va for the current mode: cached, or decoded now. Raises what fetching
+ * its first instruction raises. Never NULL; valid until the next call or write to code. */
+struct rv_block *rv_block_find(struct rv_interp *c, uint64_t va);
+
+/* A block of only b's first instruction, in a place of its own, for single stepping. */
+struct rv_block *rv_block_first(struct rv_interp *c, const struct rv_block *b);
+
+/* Whether decoded code covers any of these bytes of RAM (within one page). */
+bool rv_block_covers(const struct rv_interp *c, uint64_t offset, uint64_t size);
+/* These bytes of RAM change (within one page): forget what was decoded from them. */
+void rv_block_written(struct rv_interp *c, uint64_t offset, uint64_t size);
+/* Forgets everything. */
+void rv_block_flush(struct rv_interp *c);
+
+/* Decodes instructions at bytes[0..n) into out (room for max + 1), stopping at one that ends the
+ * block, at max, or where the bytes end. Returns how many and *len bytes; 0 when even the first does
+ * not fit in n bytes. Ends with a closing operation. What is no instruction decodes to one that
+ * raises #UD (or #GP when longer than 15 bytes). */
+unsigned rv_decode_block(struct rv_interp *c, const uint8_t *bytes, size_t n, uint64_t rip,
+                         struct rv_insn *out, unsigned max, unsigned *len);
+
+#endif

@@ -1,0 +1,440 @@
+/* The dispatcher: runs blocks, turns faults into exceptions, and stops where it is told.
+ *
+ * An operation that faults leaves by longjmp. There are four ways out of the middle of a block
+ * (enum leave_how); for all of them the dispatcher first puts rip and icount back to the instruction
+ * that left. Delivering an exception can fault in turn: take() keeps a jmp_buf of its own for that. */
+#include "vmm/cpu/interp/run.h"
+
+#include <stdlib.h>
+
+#include "vmm/base/buf.h"
+#include "vmm/cpu/interp/block.h"
+#include "vmm/cpu/interp/mmu.h"
+#include "vmm/cpu/interp/ops.h"
+#include "vmm/cpu/interp/seg.h"
+
+enum leave_how { BY_FAULT = 1, BY_ALONE, BY_RESTART, BY_SOFT_INT };
+
+/* How often a stop request is looked at without an instruction retiring before the engine says that
+ * it never will: string instructions over the whole address space, or exceptions without end. */
+#define STUCK_LIMIT 4096
+
+static void leave_by(struct rv_interp *c, const struct rv_insn *i, enum leave_how how)
+    __attribute__((noreturn));
+static void leave_by(struct rv_interp *c, const struct rv_insn *i, enum leave_how how) {
+    c->fault_insn = i;
+    longjmp(*c->on_fault, how);
+}
+
+void rv_raise(struct rv_interp *c, const struct rv_insn *i, unsigned vector) {
+    c->fault = (struct rv_fault){.vector = (uint8_t)vector};
+    leave_by(c, i, BY_FAULT);
+}
+
+void rv_raise_error(struct rv_interp *c, const struct rv_insn *i, unsigned vector,
+                    uint32_t error) {
+    c->fault = (struct rv_fault){.vector = (uint8_t)vector, .has_error = true, .error = error};
+    leave_by(c, i, BY_FAULT);
+}
+
+void rv_raise_page_fault(struct rv_interp *c, const struct rv_insn *i, uint64_t cr2,
+                         uint32_t error) {
+    c->fault = (struct rv_fault){
+        .vector = RV_VEC_PF, .has_error = true, .error = error, .cr2 = cr2};
+    leave_by(c, i, BY_FAULT);
+}
+
+void rv_alone(struct rv_interp *c, const struct rv_insn *i) {
+    if (c->single || c->delivering || !i) return;
+    leave_by(c, i, BY_ALONE);
+}
+
+void rv_restart(struct rv_interp *c, const struct rv_insn *i) { leave_by(c, i, BY_RESTART); }
+
+void rv_soft_interrupt(struct rv_interp *c, const struct rv_insn *i, unsigned vector) {
+    c->fault = (struct rv_fault){.vector = (uint8_t)vector, .soft = true};
+    leave_by(c, i, BY_SOFT_INT);
+}
+
+/* ---- flags ---- */
+
+uint64_t rv_flags_get(const struct rv_interp *c) {
+    return (c->x.rflags & ~(uint64_t)RV_FL_ARITH) | (c->fl >> 8 & 0xd5u) |
+           (uint64_t)(c->fl & 1) << 11 | 2;
+}
+
+void rv_flags_set(struct rv_interp *c, uint64_t rflags) {
+    c->x.rflags = (rflags & 0x3f7fd7u) | 2;
+    rv_flags_arith(c, (uint32_t)rflags);
+}
+
+/* ---- exceptions ---- */
+
+static bool contributory(unsigned v) {
+    return v == RV_VEC_DE || (v >= RV_VEC_TS && v <= RV_VEC_GP);
+}
+
+/* A second fault while the first was being delivered: SDM 3A table 6-5. */
+static void combine(struct rv_interp *c) {
+    const struct rv_fault *first = &c->pending, *second = &c->fault;
+    if (!first->soft && !first->external) {
+        bool pf = first->vector == RV_VEC_PF;
+        if (first->vector == RV_VEC_DF) {
+            c->shutdown = true;
+            return;
+        }
+        if (contributory(second->vector) ? contributory(first->vector) || pf
+                                         : second->vector == RV_VEC_PF && pf) {
+            if (second->vector == RV_VEC_PF) c->x.cr2 = second->cr2;
+            c->pending = (struct rv_fault){.vector = RV_VEC_DF, .has_error = true};
+            return;
+        }
+    }
+    c->pending = *second;
+}
+
+/* Delivers f, and whatever delivering it leads to. rip is what the frame is to show. For a software
+ * interrupt, insn_rip is the instruction itself, shown instead if its delivery faults. */
+static void take(struct rv_interp *c, struct rv_fault f, uint64_t insn_rip, bool counts) {
+    jmp_buf here, *outer = c->on_fault;
+    c->on_fault = &here;
+    c->pending = f;
+    c->delivering = true;
+    c->partial = true;
+    if (_setjmp(here)) {
+        bool was_soft = c->pending.soft;
+        combine(c);
+        if (was_soft) {
+            c->x.rip = insn_rip;
+            if (counts) c->x.icount--;
+        }
+    }
+    if (!c->shutdown) {
+        if (c->pending.vector == RV_VEC_PF && !c->pending.external && !c->pending.soft)
+            c->x.cr2 = c->pending.cr2;
+        rv_deliver(c, c->pending.vector, c->pending.has_error, c->pending.error, c->pending.soft,
+                   c->pending.external);
+    }
+    c->delivering = false;
+    c->on_fault = outer;
+    rv_leave(c);
+}
+
+/* ---- between blocks ---- */
+
+static bool shadowed(const struct rv_interp *c) { return c->x.sti_shadow || c->x.movss_shadow; }
+
+/* DR6 bits of the instruction breakpoints that stand at the next instruction. */
+static unsigned code_breakpoints(const struct rv_interp *c) {
+    uint64_t at = c->cs_base + c->x.rip;
+    unsigned hit = 0;
+    for (unsigned n = 0; n < 4; n++)
+        if ((c->x.dr7 >> (2 * n) & 3) && !(c->x.dr7 >> (16 + 4 * n) & 15) && c->x.dr[n] == at)
+            hit |= 1u << n;
+    return hit;
+}
+
+static void take_debug(struct rv_interp *c, uint64_t dr6) {
+    c->x.dr6 = (c->x.dr6 & ~0xfull) | dr6 | 0xffff0ff0u;
+    c->x.dr7 &= ~(1ull << 13); /* GD */
+    take(c, (struct rv_fault){.vector = RV_VEC_DB}, 0, false);
+}
+
+/* Looks at everything that may happen between two instructions. A run reason, or -1 to go on. */
+static int boundary(struct rv_interp *c) {
+    struct rv_x86 *x = &c->x;
+    atomic_store(&c->leave, false);
+    if (c->shutdown) return RV_RUN_TRIPLE_FAULT;
+    if (atomic_load(&c->kicked)) {
+        if (!c->partial || c->stuck >= STUCK_LIMIT) {
+            atomic_store(&c->kicked, false);
+            c->stuck = 0;
+            return c->partial ? RV_RUN_STUCK : RV_RUN_KICKED;
+        }
+        c->stuck++;
+        rv_leave(c);
+    }
+    if (c->mid_string) {
+        c->mid_string = false;
+        if (c->watching || (x->rflags & RV_FL_RF)) rv_leave(c);
+        return -1;
+    }
+    if (x->pending_db && !x->movss_shadow) {
+        uint64_t dr6 = x->pending_dr6;
+        x->pending_db = 0;
+        x->pending_dr6 = 0;
+        x->halted = 0;
+        take_debug(c, dr6);
+        if (c->shutdown) return RV_RUN_TRIPLE_FAULT;
+    }
+    if (c->bus->attention) {
+        c->bus->attention = false;
+        rv_leave(c);
+        return RV_RUN_ATTENTION;
+    }
+    if (x->nmi_pending && !x->nmi_blocked && !shadowed(c)) {
+        x->nmi_pending = 0;
+        x->nmi_blocked = 1;
+        x->halted = 0;
+        take(c, (struct rv_fault){.vector = RV_VEC_NMI, .external = true}, 0, false);
+        if (c->shutdown) return RV_RUN_TRIPLE_FAULT;
+    }
+    if (x->halted) return RV_RUN_HALTED;
+    if (c->want_window && (x->rflags & RV_FL_IF) && !shadowed(c)) return RV_RUN_WINDOW;
+    if (c->watching && !(x->rflags & RV_FL_RF) && !x->movss_shadow) {
+        unsigned hit = code_breakpoints(c);
+        if (hit) {
+            x->rflags |= RV_FL_RF; /* the pushed flags show it: a fault */
+            take_debug(c, hit);
+            if (c->shutdown) return RV_RUN_TRIPLE_FAULT;
+        }
+    }
+    c->step = c->watching || shadowed(c) || (x->rflags & RV_FL_RF);
+    if (c->step) rv_leave(c);
+    return -1;
+}
+
+/* What one watched instruction leaves behind: shadows last for one, RF for one, TF traps after one. */
+struct before {
+    bool tf, rf;
+};
+
+static struct before step_begin(struct rv_interp *c) {
+    struct before b = {.tf = c->x.rflags & RV_FL_TF, .rf = c->x.rflags & RV_FL_RF};
+    c->x.sti_shadow = c->x.movss_shadow = 0;
+    return b;
+}
+
+static void step_end(struct rv_interp *c, struct before b, const struct rv_insn *i) {
+    struct rv_x86 *x = &c->x;
+    if (b.rf && i->op != rv_op_iret) x->rflags &= ~(uint64_t)RV_FL_RF;
+    /* SYSCALL masks TF before the trap is looked for; MOV SS drops it. */
+    if (b.tf && !x->movss_shadow && (i->op != rv_op_syscall || (x->rflags & RV_FL_TF))) {
+        x->pending_db = 1;
+        x->pending_dr6 |= 1u << 14;
+    }
+    rv_leave(c);
+}
+
+/* Puts rip and icount back to an instruction inside the current block. */
+static void rewind_to(struct rv_interp *c, const struct rv_insn *i) {
+    if (!i) return;
+    c->x.rip = rv_insn_rip(c, i);
+    if (!(c->mode & RV_MODE_64)) c->x.rip &= 0xffffffffu;
+    rv_sync(c, i);
+}
+
+static void after_leaving(struct rv_interp *c, enum leave_how how) {
+    const struct rv_insn *i = c->fault_insn;
+    uint64_t next = how == BY_SOFT_INT ? rv_next_rip(c, i) : 0;
+    rewind_to(c, i);
+    c->single = false;
+    switch (how) {
+    case BY_ALONE:
+        c->alone = true;
+        break;
+    case BY_RESTART:
+        c->partial = true;
+        c->mid_string = true;
+        rv_leave(c);
+        break;
+    case BY_SOFT_INT: {
+        uint64_t at = c->x.rip;
+        c->x.rip = next;
+        c->x.icount++;
+        c->partial = false;
+        c->stuck = 0;
+        /* A software interrupt that was taken has retired: what follows starts anew. */
+        take(c, c->fault, at, true);
+        c->partial = false;
+        break;
+    }
+    case BY_FAULT:
+        /* Data breakpoints that the instruction touched before it faulted do not count. */
+        if (i) c->x.pending_db = 0, c->x.pending_dr6 = 0;
+        take(c, c->fault, 0, false);
+        break;
+    }
+}
+
+/* Code outside 64-bit mode must lie within CS's limit. Returns the block to run. */
+static struct rv_block *check_limit(struct rv_interp *c, struct rv_block *b) {
+    uint64_t limit = c->x.seg[RV_CS].limit;
+    if (rv_likely(c->x.rip + b->len - 1 <= limit)) return b;
+    if (c->x.rip + b->insn[0].len - 1 > limit) rv_raise_error(c, NULL, RV_VEC_GP, 0);
+    c->single = true;
+    return rv_block_first(c, b);
+}
+
+static int dispatch(struct rv_interp *c, rv_icount until) {
+    jmp_buf here;
+    c->on_fault = &here;
+    int how = _setjmp(here);
+    if (how) after_leaving(c, (enum leave_how)how);
+    for (;;) {
+        if (rv_unlikely(atomic_load_explicit(&c->leave, memory_order_relaxed))) {
+            int r = boundary(c);
+            if (r >= 0) return r;
+        }
+        uint64_t left = until - c->x.icount;
+        if (rv_unlikely(left == 0)) return RV_RUN_UNTIL;
+        struct rv_block *b = rv_block_find(c, c->cs_base + c->x.rip);
+        if (rv_unlikely(b->n > left || c->step || c->alone)) {
+            c->single = true;
+            b = rv_block_first(c, b);
+        }
+        if (rv_unlikely(!(c->mode & RV_MODE_64))) b = check_limit(c, b);
+        c->block = b;
+        c->end_icount = c->x.icount + b->n;
+        if (rv_likely(!c->single)) {
+            b->insn[0].op(c, b->insn);
+        } else {
+            struct before before = {0};
+            bool step = c->step;
+            c->alone = c->step = false;
+            if (step) before = step_begin(c);
+            b->insn[0].op(c, b->insn);
+            c->single = false;
+            if (step) step_end(c, before, b->insn);
+        }
+        c->x.icount = c->end_icount;
+        c->partial = false;
+    }
+}
+
+/* ---- the engine ---- */
+
+static struct rv_interp *of(struct rv_engine *e) {
+    return (struct rv_interp *)((char *)e - offsetof(struct rv_interp, engine));
+}
+
+static int interp_run(struct rv_engine *e, rv_icount until, bool want_window, struct rv_err *err) {
+    struct rv_interp *c = of(e);
+    if (until < c->x.icount)
+        return rv_fail(err, RV_E_BUG, "asked to run to instruction %llu from %llu",
+                       (unsigned long long)until, (unsigned long long)c->x.icount);
+    c->want_window = want_window;
+    rv_leave(c);
+    rv_vec_enter(c);
+    int r = dispatch(c, until);
+    rv_vec_leave(c);
+    return r;
+}
+
+static bool interp_interruptible(struct rv_engine *e) {
+    struct rv_interp *c = of(e);
+    return (c->x.rflags & RV_FL_IF) && !shadowed(c) && !c->x.pending_db;
+}
+
+static int interp_inject(struct rv_engine *e, unsigned vector, struct rv_err *err) {
+    struct rv_interp *c = of(e);
+    if (!interp_interruptible(e))
+        return rv_fail(err, RV_E_BUG, "interrupt %u injected while interrupts are off", vector);
+    c->x.halted = 0;
+    take(c, (struct rv_fault){.vector = (uint8_t)vector, .external = true}, 0, false);
+    return 0;
+}
+
+static void interp_nmi(struct rv_engine *e) {
+    of(e)->x.nmi_pending = 1;
+    rv_leave(of(e));
+}
+
+static rv_icount interp_icount(struct rv_engine *e) { return of(e)->x.icount; }
+
+static void interp_get(struct rv_engine *e, struct rv_x86 *out) {
+    *out = of(e)->x;
+    out->rflags = rv_flags_get(of(e));
+}
+
+static int interp_set(struct rv_engine *e, const struct rv_x86 *in, struct rv_err *err) {
+    (void)err;
+    struct rv_interp *c = of(e);
+    c->x = *in;
+    rv_flags_set(c, in->rflags);
+    c->shutdown = c->alone = c->step = c->partial = c->mid_string = false;
+    rv_mmu_flush(c);
+    rv_block_flush(c);
+    rv_mmu_mode(c);
+    return 0;
+}
+
+static void interp_kick(struct rv_engine *e) {
+    atomic_store(&of(e)->kicked, true);
+    atomic_store(&of(e)->leave, true);
+}
+
+static void ram_written(void *ctx, uint64_t offset, uint64_t len) {
+    struct rv_interp *c = ctx;
+    while (len) {
+        uint64_t step = RV_PAGE_SIZE - (offset & 0xfff);
+        if (step > len) step = len;
+        struct rv_page *p = &c->mmu->pages[offset >> RV_PAGE_SHIFT];
+        if (p->code) rv_block_written(c, offset, step);
+        if (p->pt_gen == c->mmu->gen) rv_mmu_flush(c);
+        offset += step;
+        len -= step;
+    }
+}
+
+/* Clean pages must be noticed when they are written again: drop the cached right to write. */
+static void ram_cleaned(void *ctx) {
+    struct rv_interp *c = ctx;
+    for (unsigned s = 0; s < RV_TLB_SETS; s++)
+        if (c->tlbs[s].used)
+            for (unsigned i = 0; i < RV_TLB_SIZE; i++) c->tlbs[s].w[i].tag = RV_TLB_EMPTY;
+}
+
+static void interp_destroy(struct rv_engine *e) {
+    struct rv_interp *c = of(e);
+    if (c->ram->ctx == c) {
+        c->ram->on_write = NULL;
+        c->ram->on_clean = NULL;
+        c->ram->ctx = NULL;
+    }
+    rv_vec_free(c);
+    rv_blocks_free(c);
+    rv_mmu_free(c);
+    free(c);
+}
+
+static int interp_create(struct rv_engine **out, struct rv_ram *ram, struct rv_cpu_bus *bus,
+                         const struct rv_profile *profile, struct rv_err *err) {
+    struct rv_interp *c = aligned_alloc(64, (sizeof *c + 63) & ~(size_t)63);
+    if (!c) return rv_fail(err, RV_E_HOST, "no memory for the CPU");
+    memset(c, 0, sizeof *c);
+    c->engine.ops = &rv_engine_interpret;
+    c->ram = ram;
+    c->bus = bus;
+    c->profile = profile;
+    int r = rv_mmu_new(c, err);
+    if (!r) r = rv_blocks_new(c, err);
+    if (!r) r = rv_vec_new(c, err);
+    if (r) {
+        interp_destroy(&c->engine);
+        return r;
+    }
+    ram->ctx = c;
+    ram->on_write = ram_written;
+    ram->on_clean = ram_cleaned;
+    rv_x86_reset(&c->x);
+    rv_flags_set(c, c->x.rflags);
+    rv_mmu_mode(c);
+    *out = &c->engine;
+    return 0;
+}
+
+const struct rv_engine_ops rv_engine_interpret = {
+    .name = "interpret",
+    .counts = true,
+    .create = interp_create,
+    .destroy = interp_destroy,
+    .run = interp_run,
+    .interruptible = interp_interruptible,
+    .inject = interp_inject,
+    .nmi = interp_nmi,
+    .icount = interp_icount,
+    .get = interp_get,
+    .set = interp_set,
+    .kick = interp_kick,
+};
