@@ -44,22 +44,25 @@ void rv_sse_unavailable(struct rv_interp *c, const struct rv_insn *i) {
     rv_raise(c, i, ud ? RV_VEC_UD : RV_VEC_NM);
 }
 
+void rv_x87_set_top(uint8_t *fx, unsigned top) {
+    unsigned fsw = rv_fx16(fx, RV_FX_FSW), shift = top - RV_FSW_TOP(fsw);
+    if (!(shift & 7)) return;
+    uint8_t st[8 * 16];
+    memcpy(st, fx + RV_FX_ST, sizeof st);
+    for (unsigned n = 0; n < 8; n++)
+        memcpy(fx + RV_FX_ST + 16 * n, st + 16 * ((n + shift) & 7), 16);
+    rv_fx_set16(fx, RV_FX_FSW, (fsw & ~0x3800u) | (top & 7) << 11);
+}
+
 void rv_x87_init(uint8_t *fx) {
+    rv_x87_set_top(fx, 0);
     memset(fx, 0, RV_FX_MXCSR);
     rv_fx_set16(fx, RV_FX_FCW, 0x37f);
 }
 
 void rv_mmx_enter(struct rv_interp *c) {
-    uint8_t *fx = c->x.fx;
-    unsigned fsw = rv_fx16(fx, RV_FX_FSW), top = RV_FSW_TOP(fsw);
-    if (top) {
-        uint8_t st[8 * 16];
-        memcpy(st, fx + RV_FX_ST, sizeof st);
-        for (unsigned n = 0; n < 8; n++)
-            memcpy(fx + RV_FX_ST + 16 * n, st + 16 * ((n - top) & 7), 16);
-        rv_fx_set16(fx, RV_FX_FSW, fsw & ~0x3800u);
-    }
-    fx[RV_FX_FTW] = 0xff;
+    rv_x87_set_top(c->x.fx, 0);
+    c->x.fx[RV_FX_FTW] = 0xff;
 }
 
 uint16_t rv_vec_reg(const ZydisDecodedOperand *o) {

@@ -43,7 +43,8 @@ struct rv_thunk_key {
 
 enum rv_thunk_flag {
     RV_TF_REXW = 1,
-    RV_TF_FP = 2, /* obeys and sets MXCSR */
+    RV_TF_FP = 2,  /* obeys and sets MXCSR */
+    RV_TF_REG = 4, /* the xmm source has to be a register: the opcode means another thing else */
 };
 
 struct rv_thunks;
@@ -118,6 +119,8 @@ static inline void rv_x87_summarize(uint8_t *fx) {
     if (rv_x87_pending(fx)) fsw |= RV_FSW_PENDING;
     rv_fx_set16(fx, RV_FX_FSW, fsw);
 }
+/* Makes another register the top of the stack. The image begins with ST(0), so its slots move. */
+void rv_x87_set_top(uint8_t *fx, unsigned top);
 /* The state after FNINIT (SDM vol. 1, 8.1.3). Register contents stay. */
 void rv_x87_init(uint8_t *fx);
 /* Goes over to MMX use: TOP is 0, so the image's slots are MM0..MM7, all valid (SDM vol. 1, 9.5).

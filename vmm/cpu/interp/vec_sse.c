@@ -349,10 +349,13 @@ bool rv_vec_decode_sse(struct rv_interp *c, const struct rv_decode *d, struct rv
     } else {
         if (uses_mxcsr(d->z.mnemonic)) key.flags |= RV_TF_FP;
         if (!choose(d, out, &key)) return false;
-        if (rv_is_mem(src))
+        if (rv_is_mem(src)) {
             out->size = (uint8_t)(src->size / 8);
-        else
+        } else {
             out->r2 = rv_vec_reg(src);
+            /* From a register, the immediate chooses one of four elements. */
+            if (d->z.mnemonic == ZYDIS_MNEMONIC_INSERTPS) key.flags |= RV_TF_REG;
+        }
     }
     out->r1 = rv_vec_reg(dst);
     out->aux = (const void *)(uintptr_t)rv_thunk_get(c->vec->thunks, &key);

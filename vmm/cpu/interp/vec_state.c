@@ -105,8 +105,7 @@ static uint64_t requested(const struct rv_interp *c) {
 
 static uint64_t in_use(const struct rv_interp *c) {
     static const uint8_t zeroes[256];
-    uint8_t initial[RV_FX_MXCSR];
-    rv_x87_init(initial);
+    static const uint8_t initial[RV_FX_MXCSR] = {0x7f, 0x03}; /* FCW; all else is zero */
     const uint8_t *fx = c->x.fx;
     uint64_t bv = 0;
     if (memcmp(fx, initial, sizeof initial) || memcmp(fx + RV_FX_ST, zeroes, 8 * 16)) bv |= X87;

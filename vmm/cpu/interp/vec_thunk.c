@@ -61,10 +61,12 @@ static void put_insn(struct code *k, const struct rv_thunk_key *key, uint8_t mod
 
 #define MODRM_1_RSI    0x0e /* reg 1, [rsi] */
 #define MODRM_0_RSI    0x06 /* reg 0, [rsi] */
+#define MODRM_1_2      0xca /* registers 1 and 2 */
 #define MODRM_IMM(reg) (uint8_t)(0xc1 | (reg) << 3)
 
 #define LOAD_XMM1(k)  PUT(k, 0x0f, 0x28, 0x0f)                     /* movaps xmm1,[rdi] */
 #define STORE_XMM1(k) PUT(k, 0x0f, 0x29, 0x0f)                     /* movaps [rdi],xmm1 */
+#define LOAD_XMM2(k)  PUT(k, 0x0f, 0x28, 0x16)                     /* movaps xmm2,[rsi] */
 #define LOAD_MM1(k)   PUT(k, 0x0f, 0x6f, 0x0f)                     /* movq mm1,[rdi] */
 #define STORE_MM1(k)  PUT(k, 0x0f, 0x7f, 0x0f)                     /* movq [rdi],mm1 */
 #define LOAD_XMM0(k)  PUT(k, 0x0f, 0x28, 0x82, RV_FX_XMM, 0, 0, 0) /* movaps xmm0,[rdx+] */
@@ -91,7 +93,8 @@ static void assemble(struct code *k, const struct rv_thunk_key *key) {
     case RV_T_XMM:
     case RV_T_XMM_MMX:
         LOAD_XMM1(k);
-        put_insn(k, key, MODRM_1_RSI);
+        if (key->flags & RV_TF_REG) LOAD_XMM2(k);
+        put_insn(k, key, key->flags & RV_TF_REG ? MODRM_1_2 : MODRM_1_RSI);
         STORE_XMM1(k);
         if (key->form == RV_T_XMM_MMX) EMMS(k); /* CVTPI2PS may touch the x87 tags */
         break;

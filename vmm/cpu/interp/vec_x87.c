@@ -54,11 +54,8 @@ static void arith(struct rv_interp *c, const struct rv_insn *i) {
             run(c, i, buf);
             stored = !untouched(buf, i->size, 0xa5);
         }
-        /* A segment or page fault comes first even when nothing is stored. */
-        if (stored)
-            rv_vec_store(c, i, buf, i->size, false);
-        else
-            rv_probe_write(c, i, rv_ea(c, i, i->size, true), i->size);
+        /* What is not stored causes no page fault either. */
+        if (stored) rv_vec_store(c, i, buf, i->size, false);
     } else {
         if (i->ext & EXT_LOAD) memcpy(buf, rv_vec_src(c, i, buf, i->size, false), i->size);
         fl = run(c, i, buf);
@@ -212,6 +209,7 @@ static unsigned env_load(struct rv_interp *c, const uint8_t *in, bool wide) {
         fop = rv_fx16(in, 8) & 0x7ff;
         fdp = rv_fx16(in, 10) | (rv_fx16(in, 12) & 0xf000u) << 4;
     }
+    rv_x87_set_top(fx, RV_FSW_TOP(rv_fx16(in, step)));
     rv_fx_set16(fx, RV_FX_FSW, rv_fx16(in, step));
     fx[RV_FX_FTW] = (uint8_t)valid;
     rv_fx_set16(fx, RV_FX_FOP, fop);

@@ -1,0 +1,184 @@
+/* What has to agree, and what the architecture leaves open. */
+#include <stdio.h>
+#include <string.h>
+
+#include "oracle.h"
+
+/* Flags that are undefined only for some counts or sources, beyond those that Zydis' tables call
+ * undefined for every operand. They are masked, not matched. */
+static uint32_t undefined_flags(const struct or_case *k) {
+    uint32_t u = k->z.cpu_flags ? k->z.cpu_flags->undefined : 0;
+    switch (k->z.mnemonic) {
+    case ZYDIS_MNEMONIC_SHLD:
+    case ZYDIS_MNEMONIC_SHRD:
+        u |= 0x810; /* AF; OF for counts other than 1 */
+        break;
+    case ZYDIS_MNEMONIC_ROL:
+    case ZYDIS_MNEMONIC_ROR:
+    case ZYDIS_MNEMONIC_RCL:
+    case ZYDIS_MNEMONIC_RCR:
+        u |= 0x800; /* OF for counts other than 1 */
+        break;
+    case ZYDIS_MNEMONIC_SHL:
+    case ZYDIS_MNEMONIC_SALC:
+    case ZYDIS_MNEMONIC_SHR:
+    case ZYDIS_MNEMONIC_SAR:
+        u |= 0x811; /* AF; OF for counts other than 1; CF for counts beyond the size */
+        break;
+    case ZYDIS_MNEMONIC_BSF:
+    case ZYDIS_MNEMONIC_BSR: u |= 0x895; break; /* all but ZF */
+    case ZYDIS_MNEMONIC_AND:
+    case ZYDIS_MNEMONIC_OR:
+    case ZYDIS_MNEMONIC_XOR:
+    case ZYDIS_MNEMONIC_TEST: u |= 0x010; break;
+    case ZYDIS_MNEMONIC_MUL:
+    case ZYDIS_MNEMONIC_IMUL: u |= 0x0d4; break;
+    case ZYDIS_MNEMONIC_DIV:
+    case ZYDIS_MNEMONIC_IDIV: u |= 0x8d5; break;
+    case ZYDIS_MNEMONIC_BT:
+    case ZYDIS_MNEMONIC_BTC:
+    case ZYDIS_MNEMONIC_BTR:
+    case ZYDIS_MNEMONIC_BTS: u |= 0x894; break;
+    default: break;
+    }
+    return u;
+}
+
+/* Results that are undefined as a whole. */
+static bool undefined_result(const struct or_case *k) {
+    switch (k->z.mnemonic) {
+    case ZYDIS_MNEMONIC_SHLD:
+    case ZYDIS_MNEMONIC_SHRD: {
+        unsigned count = k->op[2].type == ZYDIS_OPERAND_TYPE_IMMEDIATE
+                             ? (unsigned)k->op[2].imm.value.u
+                             : (unsigned)k->in.gpr[1];
+        return k->z.operand_width == 16 && (count & 31) > 16;
+    }
+    case ZYDIS_MNEMONIC_BSWAP: return k->z.operand_width == 16;
+    default: return false;
+    }
+}
+
+/* Bytes [from, to) of memory at the explicit operand that are left out: host addresses in saved x87
+ * pointers, and XSTATE_BV, for which a CPU may know an initial state or not. */
+static void blank(const struct or_case *k, uint8_t *mem) {
+    unsigned from = 0, to = 0, also = 0, also_to = 0;
+    switch (k->z.mnemonic) {
+    case ZYDIS_MNEMONIC_XSAVE:
+    case ZYDIS_MNEMONIC_XSAVE64: also = 512; also_to = 520; /* fallthrough */
+    case ZYDIS_MNEMONIC_FXSAVE:
+    case ZYDIS_MNEMONIC_FXSAVE64:
+        from = 6;
+        to = 24;
+        break;
+    case ZYDIS_MNEMONIC_FNSTENV:
+    case ZYDIS_MNEMONIC_FNSAVE:
+        from = k->memory->size == 112 || k->memory->size == 752 ? 6 : 12;
+        to = from == 6 ? 14 : 28;
+        break;
+    case ZYDIS_MNEMONIC_PUSHF:
+    case ZYDIS_MNEMONIC_PUSHFQ: {
+        /* The native run is single-stepped, and shows TF. */
+        uint64_t at = k->in.gpr[4] - k->z.operand_width / 8u - OR_DATA;
+        if (at + 1 < OR_WINDOW) mem[at + 1] &= 0xfe;
+        return;
+    }
+    default: return;
+    }
+    uint64_t at = k->target - OR_DATA;
+    for (unsigned n = from; n < to; n++)
+        if (at + n < OR_WINDOW) mem[at + n] = 0;
+    for (unsigned n = also; n < also_to; n++)
+        if (at + n < OR_WINDOW) mem[at + n] = 0;
+}
+
+static char text[512];
+static const char *differ(const char *what, uint64_t native, uint64_t guest) {
+    snprintf(text, sizeof text, "%s: native %016llx, guest %016llx", what,
+             (unsigned long long)native, (unsigned long long)guest);
+    return text;
+}
+
+static const char *compare_fx(const struct or_case *k, const struct or_outcome *native,
+                              const struct or_outcome *guest) {
+    const uint8_t *a = native->out.fx, *b = guest->out.fx;
+    char name[16];
+    uint64_t x = 0, y = 0;
+    memcpy(&x, a, 5);
+    memcpy(&y, b, 5);
+    if (x != y) return differ("FTW:FSW:FCW", x, y);
+    x = y = 0;
+    memcpy(&x, a + 24, 4);
+    memcpy(&y, b + 24, 4);
+    /* Whether a result that overflows or underflows unmasked is also inexact depends on the digits
+     * it would have with an unbounded exponent; ours says what the masked result says. */
+    uint32_t unmasked = 0;
+    memcpy(&unmasked, k->in.fx + 24, 4);
+    if (native->fault.vector == 19 && (~unmasked & 0xc00)) x &= ~0x20ull, y &= ~0x20ull;
+    if (x != y) return differ("MXCSR", x, y);
+    for (unsigned n = 0; n < 48; n++) {
+        const char *file = n < 16 ? "st" : "xmm";
+        unsigned at = n < 16 ? 32 + 8 * n : 160 + 8 * (n - 16);
+        memcpy(&x, a + at, 8);
+        memcpy(&y, b + at, 8);
+        snprintf(name, sizeof name, "%s%u.%u", file, (n < 16 ? n : n - 16) / 2, n % 2);
+        if (x != y) return differ(name, x, y);
+    }
+    return NULL;
+}
+
+/* CPUs go over to MMX use, or store the first parts of an operand, before they see a fault in the
+ * rest of some instructions; ours changes nothing. */
+static bool has_mmx(const struct or_case *k) {
+    for (unsigned n = 0; n < k->z.operand_count; n++)
+        if (k->op[n].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+            k->op[n].reg.value >= ZYDIS_REGISTER_MM0 && k->op[n].reg.value <= ZYDIS_REGISTER_MM7)
+            return true;
+    return false;
+}
+
+const char *or_compare(const struct or_case *k, const struct or_outcome *native,
+                       const struct or_outcome *guest) {
+    static const char *const names[16] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
+                                          "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15"};
+    const struct or_fault *f = &native->fault, *g = &guest->fault;
+    /* Whether MASKMOVx faults for bytes that the mask leaves out is the implementation's choice. */
+    if (f->vector >= 0 &&
+        (k->z.mnemonic == ZYDIS_MNEMONIC_MASKMOVQ || k->z.mnemonic == ZYDIS_MNEMONIC_MASKMOVDQU))
+        return NULL;
+    if (f->vector != g->vector) return differ("vector", (uint64_t)f->vector, (uint64_t)g->vector);
+    if (f->vector >= 0) {
+        bool has_error = f->vector == 8 || (f->vector >= 10 && f->vector <= 14) || f->vector == 17;
+        if (has_error && f->error != g->error) return differ("error code", f->error, g->error);
+        /* Which byte of a wide operand a CPU touches first is its own affair. */
+        uint64_t cr2_mask =
+            k->memory && k->memory->size >= 112 && k->memory->size != 128 ? RV_PAGE_MASK : ~0ull;
+        if (f->vector == 14 && (f->cr2 ^ g->cr2) & cr2_mask) return differ("CR2", f->cr2, g->cr2);
+    }
+    if (native->out.rip != guest->out.rip) return differ("rip", native->out.rip, guest->out.rip);
+    if (f->vector < 0 && undefined_result(k)) return NULL;
+    for (unsigned n = 0; n < 16; n++)
+        if (native->out.gpr[n] != guest->out.gpr[n])
+            return differ(names[n], native->out.gpr[n], guest->out.gpr[n]);
+    uint64_t mask = ~(uint64_t)(f->vector < 0 ? undefined_flags(k) : 0);
+    if ((native->out.rflags ^ guest->out.rflags) & mask)
+        return differ("rflags", native->out.rflags, guest->out.rflags);
+    if (f->vector < 0 || !has_mmx(k)) {
+        const char *fx = compare_fx(k, native, guest);
+        if (fx) return fx;
+    }
+    if (f->vector >= 0 && k->memory && k->memory->size >= 80) return NULL;
+    if (!memcmp(native->mem, guest->mem, OR_WINDOW)) return NULL;
+    static uint8_t a[OR_WINDOW], b[OR_WINDOW];
+    memcpy(a, native->mem, sizeof a);
+    memcpy(b, guest->mem, sizeof b);
+    blank(k, a);
+    blank(k, b);
+    for (unsigned n = 0; n < OR_WINDOW; n++)
+        if (a[n] != b[n]) {
+            snprintf(text, sizeof text, "memory at operand%+lld: native %02x, guest %02x",
+                     (long long)(OR_DATA + n - k->target), a[n], b[n]);
+            return text;
+        }
+    return NULL;
+}
