@@ -1,6 +1,7 @@
 #include "vmm/machine.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "vmm/base/buf.h"
 #include "vmm/clock.h"
@@ -83,6 +84,11 @@ int rv_machine_new(struct rv_machine **out, const struct rv_machine_config *conf
     if (r) goto fail;
     uint64_t epoch = 0;
     r = nd->ops->query(nd, rv_machine_now(m), RV_SRC_RTC, &epoch, err);
+    for (unsigned i = 0; !r && i < RV_BOOT_SEED / 8; i++) {
+        uint64_t bits = 0;
+        r = nd->ops->query(nd, rv_machine_now(m), RV_SRC_ENTROPY, &bits, err);
+        memcpy(m->config.boot.seed + 8 * i, &bits, 8);
+    }
     if (r) goto fail;
     struct rv_pc_host host = {.ctx = m,
                               .now = board_now,
@@ -94,7 +100,7 @@ int rv_machine_new(struct rv_machine **out, const struct rv_machine_config *conf
     if (r) goto fail;
     struct rv_x86 cpu;
     rv_x86_reset(&cpu);
-    r = rv_boot_load(&config->boot, &m->ram, &cpu, &m->boot_kind, err);
+    r = rv_boot_load(&m->config.boot, &m->ram, &cpu, &m->boot_kind, err);
     if (!r) r = m->engine->ops->set(m->engine, &cpu, err);
     if (r) goto fail;
     *out = m;
@@ -312,6 +318,7 @@ const char *rv_stop_text(enum rv_stop reason) {
 }
 
 const char *rv_source_name(enum rv_source source) {
-    static const char *const names[] = {"none", "console", "debugcon", "clock", "rtc", "cpu", "ram"};
+    static const char *const names[] = {"none", "console", "debugcon", "clock", "rtc", "cpu", "ram",
+                                        "entropy"};
     return (unsigned)source < RV_COUNT(names) ? names[source] : "unknown";
 }

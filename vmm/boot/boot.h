@@ -22,11 +22,16 @@ struct rv_image {
     size_t len;
 };
 
+#define RV_BOOT_SEED 32 /* bytes */
+
 struct rv_boot_request {
     enum rv_boot_kind kind; /* AUTO: told from the image */
     struct rv_image kernel;
     struct rv_image initrd; /* data NULL: none. Multiboot: its first module */
     const char *cmdline;    /* NULL: empty */
+    /* Randomness that firmware hands to an operating system which asks for it (Linux: setup data
+     * RNG_SEED). */
+    uint8_t seed[RV_BOOT_SEED];
 };
 
 /* Loads into zeroed RAM, writes the ACPI tables, and fills *cpu (already reset). *kind gets what the

@@ -37,6 +37,7 @@ enum rv_source {
     RV_SRC_RTC = 4,      /* wall time at power-on, seconds since 1970 UTC */
     RV_SRC_CPU = 5,      /* digest of CPU and devices */
     RV_SRC_RAM = 6,      /* digest of memory as well */
+    RV_SRC_ENTROPY = 7,  /* random bits handed to the guest at power-on */
 };
 
 /* The board's services, injected so that a model can be tested on a fake one. */
