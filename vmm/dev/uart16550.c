@@ -110,10 +110,12 @@ static void transmit(struct rv_dev *dev, uint8_t c) {
 }
 
 static void set_fcr(struct uart *s, uint8_t v) {
-    bool toggled = (v ^ s->fcr) & FCR_ENABLE;
-    if (toggled || ((v & FCR_ENABLE) && (v & FCR_CLEAR_RX))) s->rx_head = s->rx_len = 0;
+    bool enable = v & FCR_ENABLE, was = s->fcr & FCR_ENABLE;
+    /* Changing modes clears the FIFOs (8.5). Enabling them here keeps a received character: Linux
+     * sets IER just before, and the character that this let in would be lost each time. */
+    if ((was && !enable) || (enable && (v & FCR_CLEAR_RX))) s->rx_head = s->rx_len = 0;
     /* The other bits are programmed only together with bit 0 (8.5). */
-    s->fcr = v & FCR_ENABLE ? v & 0xc1 : 0;
+    s->fcr = enable ? v & 0xc1 : 0;
 }
 
 static void uart_reset(struct rv_dev *dev) {

@@ -109,6 +109,11 @@ Test(uart, input_waits_until_the_guest_listens) {
     cr_expect_eq(feed(f, "b"), 0, "probing IER, the line still gated");
     PUT(MCR, 8);
     cr_expect_eq(feed(f, "b"), 1);
+    PUT(FCR, 1);
+    cr_expect_eq(GET(RBR), 'b', "enabling the FIFOs keeps it");
+    feed(f, "c");
+    PUT(FCR, 0);
+    cr_expect_eq(GET(LSR) & 1, 0, "disabling clears");
     fake_free(f);
 }
 
