@@ -158,8 +158,8 @@ static void write_start_info(struct rv_loader *l, uint64_t module) {
 }
 
 int rv_load_pvh(struct rv_loader *l) {
-    struct rv_elf elf;
-    uint64_t entry = 0, end, module;
+    struct rv_elf elf = {0};
+    uint64_t entry = 0, end = 0, module = 0;
     int rc = rv_elf_open(&l->req->kernel, &elf, l->err);
     if (!rc) rc = pvh_entry(l, &elf, &entry);
     if (!rc) rc = rv_elf_load(l, &elf, &end);
