@@ -70,7 +70,7 @@ static int check(struct rv_loader *l, struct kernel *k) {
     k->code_len = (uint64_t)rv_get32(h + SYSSIZE) * 16;
     if (setup > image->len || k->code_len > image->len - setup)
         return rv_fail(l->err, RV_E_FORMAT, "%s is cut short: %zu bytes of %llu", image->name,
-                       image->len, (unsigned long long)(setup + k->code_len));
+                       image->len, (unsigned long long)setup + k->code_len);
     if (k->code_len <= ENTRY64)
         return rv_fail(l->err, RV_E_FORMAT, "%s holds no kernel", image->name);
     k->code = h + setup;
