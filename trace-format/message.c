@@ -57,7 +57,7 @@ int rv_header_put(struct rv_buf *out, const struct rv_trace_header *h, struct rv
     cpu.stepping = h->host_cpu.stepping;
 
     Retro__Image *images = rv_alloc(h->image_count * sizeof *images);
-    Retro__Image **image_list = rv_alloc(h->image_count * sizeof *image_list);
+    Retro__Image **image_list = rv_alloc(h->image_count * sizeof(void *));
     for (size_t i = 0; i < h->image_count; i++) {
         const struct rv_trace_image *from = &h->images[i];
         retro__image__init(&images[i]);
@@ -69,7 +69,7 @@ int rv_header_put(struct rv_buf *out, const struct rv_trace_header *h, struct rv
         image_list[i] = &images[i];
     }
     Retro__Device *devices = rv_alloc(h->device_count * sizeof *devices);
-    Retro__Device **device_list = rv_alloc(h->device_count * sizeof *device_list);
+    Retro__Device **device_list = rv_alloc(h->device_count * sizeof(void *));
     for (size_t i = 0; i < h->device_count; i++) {
         retro__device__init(&devices[i]);
         devices[i].name = text(h->devices[i].name);
@@ -77,7 +77,7 @@ int rv_header_put(struct rv_buf *out, const struct rv_trace_header *h, struct rv
         device_list[i] = &devices[i];
     }
     Retro__Option *options = rv_alloc(h->option_count * sizeof *options);
-    Retro__Option **option_list = rv_alloc(h->option_count * sizeof *option_list);
+    Retro__Option **option_list = rv_alloc(h->option_count * sizeof(void *));
     for (size_t i = 0; i < h->option_count; i++) {
         retro__option__init(&options[i]);
         options[i].key = text(h->options[i].key);

@@ -15,7 +15,8 @@
 int rv_sink_open(struct rv_sink *s, const char *path, bool overwrite, uint32_t reserve,
                  struct rv_err *err) {
     *s = (struct rv_sink){.fd = -1, .reserve = reserve};
-    int flags = O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY | (overwrite ? 0 : O_EXCL);
+    int flags = O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK |
+                (overwrite ? 0 : O_EXCL);
     int fd = open(path, flags, 0666);
     if (fd < 0 && errno == EEXIST)
         return rv_fail(err, RV_E_USAGE,

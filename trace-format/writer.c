@@ -66,7 +66,8 @@ static int emit(struct rv_trace_writer *w, struct rv_chunk *c, const void *raw, 
     rv_chunk_put(&w->out, w->salt, c, raw, len);
     int rc = rv_sink_append(&w->sink, w->out.data, w->out.len, dip, err);
     if (rc) return rc;
-    rv_assert(rv_index_add(&w->index, c) == NULL);
+    const char *broken = rv_index_add(&w->index, c);
+    rv_assert(broken == NULL);
     return 0;
 }
 

@@ -41,6 +41,15 @@ struct rv_next {
     size_t input_room; /* bytes the console would take now */
 };
 
+/* How a run ended. */
+struct rv_end {
+    enum rv_stop reason;
+    uint32_t code; /* as given by the device that stopped the machine */
+    struct rv_point at;
+    uint64_t cpu_digest, ram_digest; /* of the final state */
+    bool mid_instruction; /* stopped by force inside an instruction that does not end: no digest */
+};
+
 struct rv_nondet {
     const struct rv_nondet_ops *ops;
 };
@@ -69,9 +78,8 @@ struct rv_nondet_ops {
     int (*digest)(struct rv_nondet *nd, struct rv_point at, enum rv_source what, uint64_t value,
                   struct rv_err *err);
 
-    /* The machine stops here by itself (power-off, triple fault...); code as in rv_dev_ops.stop. */
-    int (*stopped)(struct rv_nondet *nd, struct rv_point at, enum rv_stop reason, uint32_t code,
-                   struct rv_err *err);
+    /* The run ended, for whatever reason: the last call. */
+    int (*stopped)(struct rv_nondet *nd, const struct rv_end *end, struct rv_err *err);
 };
 
 #endif

@@ -281,6 +281,11 @@ bool rv_pc_can_wake(struct rv_pc *pc) {
     return rv_pc_intr(pc) || rv_lapic_nmi_pending(&pc->dev[LAPIC]) || pc->deadline != RV_NEVER;
 }
 
+const struct rv_dev_ops *const *rv_pc_models(unsigned *count) {
+    *count = DEVICES;
+    return models;
+}
+
 unsigned rv_pc_device_count(const struct rv_pc *pc) { return DEVICES; }
 
 const struct rv_dev *rv_pc_device(const struct rv_pc *pc, unsigned i) {

@@ -56,6 +56,9 @@ size_t rv_pc_input_room(const struct rv_pc *pc, enum rv_source source);
  * waits from one that is dead. */
 bool rv_pc_can_wake(struct rv_pc *pc);
 
+/* The models every board has, in their fixed order, without a board. */
+const struct rv_dev_ops *const *rv_pc_models(unsigned *count);
+
 /* The devices in their fixed order. */
 unsigned rv_pc_device_count(const struct rv_pc *pc);
 const struct rv_dev *rv_pc_device(const struct rv_pc *pc, unsigned i);

@@ -24,8 +24,7 @@ static void walk(const struct rv_trace_reader *r, uint64_t seek) {
     struct rv_trace_cursor *c = rv_trace_cursor_new(r);
     const struct rv_trace_event *ev;
     uint64_t last = 0;
-    int rc = 0;
-    for (int i = 0; i < EVENT_LIMIT && !(rc = rv_trace_cursor_next(c, &ev, &err)); i++) {
+    for (int i = 0; i < EVENT_LIMIT && !rv_trace_cursor_next(c, &ev, &err); i++) {
         if (ev->position < last || ev->kind == 0 || ev->kind >= RV_TRACE_MAX_KINDS) abort();
         last = ev->position;
         uint8_t sum = 0;

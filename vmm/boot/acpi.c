@@ -69,8 +69,6 @@ static void pci_bridge(struct rv_buf *b) {
     rv_aml_eisa(b, "PNP0A03");
     rv_aml_name(b, "_UID");
     rv_aml_int(b, 0);
-    rv_aml_name(b, "_ADR");
-    rv_aml_int(b, 0);
     rv_aml_name(b, "_BBN");
     rv_aml_int(b, 0);
     rv_aml_name(b, "_CRS");

@@ -149,6 +149,10 @@ static enum rv_boot_kind detect(const struct rv_image *image) {
     return RV_BOOT_AUTO;
 }
 
+enum rv_boot_kind rv_boot_detect(const struct rv_boot_request *req) {
+    return req->kind == RV_BOOT_AUTO ? detect(&req->kernel) : req->kind;
+}
+
 const char *rv_boot_kind_name(enum rv_boot_kind kind) {
     static const char *const names[] = {
         [RV_BOOT_AUTO] = "auto",           [RV_BOOT_BZIMAGE] = "bzimage", [RV_BOOT_PVH] = "pvh",
@@ -166,7 +170,7 @@ int rv_boot_load(const struct rv_boot_request *req, struct rv_ram *ram, struct r
         [RV_BOOT_FLAT] = rv_load_flat,
     };
     struct rv_loader l = {.req = req, .ram = ram, .cpu = cpu, .err = err};
-    enum rv_boot_kind k = req->kind == RV_BOOT_AUTO ? detect(&req->kernel) : req->kind;
+    enum rv_boot_kind k = rv_boot_detect(req);
     if (k == RV_BOOT_AUTO)
         return rv_fail(err, RV_E_FORMAT,
                        "%s is no bzImage, ELF, multiboot or flat image that can be told as such; "

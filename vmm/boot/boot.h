@@ -35,6 +35,9 @@ struct rv_boot_request {
 int rv_boot_load(const struct rv_boot_request *req, struct rv_ram *ram, struct rv_x86 *cpu,
                  enum rv_boot_kind *kind, struct rv_err *err);
 
+/* What the image is, without loading it: the kind asked for unless that is AUTO. */
+enum rv_boot_kind rv_boot_detect(const struct rv_boot_request *req);
+
 const char *rv_boot_kind_name(enum rv_boot_kind kind);
 
 #endif

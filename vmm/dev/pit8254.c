@@ -142,7 +142,10 @@ static void write_count(struct channel *c, uint16_t raw, uint64_t now) {
     if (c->bcd) n = (raw & 15) + (raw >> 4 & 15) * 10 + (raw >> 8 & 15) * 100 + (raw >> 12) * 1000u;
     c->reload = n ? n : c->bcd ? 10000 : 0x10000;
     if (triggered(c)) return; /* waits for the gate */
-    if (!periodic(c) || !c->running) load(c, now);
+    if (!periodic(c) || !c->running)
+        load(c, now);
+    else /* waits for the end of the period that runs now: let start be its beginning */
+        c->start += elapsed(c, now) / length(c) * length(c);
 }
 
 static void write_data(struct channel *c, uint8_t v, uint64_t now) {

@@ -110,7 +110,7 @@ static void bounds(size_t offsets[64], size_t *count) {
     cr_assert_eq(rv_trace_reader_open(&r, sample_path("a.retro"), &err), 0);
     struct rv_trace_state s;
     rv_trace_reader_state(r, &s);
-    cr_assert_lt(s.chunks, 63);
+    cr_assert(s.chunks > 1 && s.chunks < 63);
     for (size_t i = 0; i < s.chunks; i++) {
         struct rv_trace_chunk_info info;
         rv_trace_reader_chunk_at(r, i, &info);
@@ -175,9 +175,8 @@ Test(damage, inflated_lengths_with_right_checksums) {
             struct rv_chunk c;
             cr_assert_null(rv_chunk_header_get(file.data + at[i], salt, &c));
             uint32_t *field[] = {&c.raw_len, &c.count, &c.sequence, &c.stored_len};
-            struct rv_chunk real = c;
+            if (*field[v % 4] == values[v / 4]) continue;
             *field[v % 4] = values[v / 4];
-            if (memcmp(&c, &real, sizeof c) == 0) continue;
             struct rv_buf header = {0}, copy = {0};
             size_t stored = at[i + 1] - at[i] - RV_CHUNK_HEADER_SIZE;
             rv_buf_put(&copy, file.data, file.len);

@@ -1,8 +1,12 @@
 /* What is written is what is read. */
 #include <criterion/criterion.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "sample.h"
@@ -87,4 +91,41 @@ Test(roundtrip, header) {
     cr_assert_str_eq(h->options[0].text, "test");
     cr_assert_eq(h->options[1].number, 1);
     rv_trace_reader_free(r);
+}
+
+/* A recorder that is killed in the middle of its work leaves a trace without damage. */
+Test(roundtrip, killed_recorder) {
+    for (int round = 0; round < 10; round++) {
+        const char *path = sample_path("a.retro");
+        unlink(path);
+        pid_t child = fork();
+        if (child == 0) {
+            prctl(PR_SET_PDEATHSIG, SIGKILL); /* should the test end first */
+            struct rv_trace_writer *w;
+            struct rv_trace_writer_options opt = {.reserve = 8192};
+            if (rv_trace_writer_new(&w, path, &opt, &sample_header, NULL)) _exit(1);
+            for (uint64_t i = 0; i < 1 << 20; i++) {
+                struct rv_trace_event ev = sample_event(i);
+                if (rv_trace_writer_append(w, &ev, NULL)) _exit(2);
+                if (i % 5 == 4 && rv_trace_writer_flush(w, ev.position, ev.time, NULL)) _exit(3);
+            }
+            _exit(4);
+        }
+        struct stat st;
+        for (int wait = 0; stat(path, &st) || st.st_size < 20000; wait++) {
+            cr_assert_lt(wait, 100000, "nothing is recorded");
+            usleep(100);
+        }
+        kill(child, SIGKILL);
+        int status;
+        waitpid(child, &status, 0);
+        cr_assert(WIFSIGNALED(status));
+        struct rv_trace_reader *r = open_trace(path);
+        struct rv_trace_state s;
+        rv_trace_reader_state(r, &s);
+        cr_assert(!s.sealed && s.whole && !s.damage && s.events > 100 && s.events % 5 == 0);
+        cr_assert_eq(s.position, sample_event(s.events - 1).position);
+        expect_events(r, s.events);
+        rv_trace_reader_free(r);
+    }
 }

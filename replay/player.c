@@ -1,0 +1,314 @@
+#include "replay/player.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "trace-format/effect.h"
+#include "vmm/base/buf.h"
+#include "vmm/machine.h"
+
+/* Instructions between two looks at stop requests. */
+#define SLICE (4u << 20)
+
+struct rv_player {
+    struct rv_nondet nd;
+    struct rv_player_config config;
+    struct rv_trace_cursor *cursor;
+    struct rv_trace_state state;
+    const struct rv_trace_summary *summary;
+    uint64_t events;
+    struct rv_point agreed;
+    uint64_t cpu_digest; /* the half of a digest that came first */
+    /* The output event being matched, byte by byte. */
+    size_t effect_done;
+    struct rv_effect_hash effect_hash;
+};
+
+static struct rv_player *of(struct rv_nondet *nd) { return (struct rv_player *)nd; }
+
+/* The event that comes next, or NULL at the end of the trace. */
+static int head(struct rv_player *p, const struct rv_trace_event **ev, struct rv_err *err) {
+    int r = rv_trace_cursor_peek(p->cursor, ev, err);
+    if (r == RV_E_END) {
+        *ev = NULL;
+        return 0;
+    }
+    return r;
+}
+
+static int consume(struct rv_player *p, struct rv_point at, struct rv_err *err) {
+    const struct rv_trace_event *ev;
+    int r = rv_trace_cursor_next(p->cursor, &ev, err);
+    if (r) return r;
+    p->events++;
+    p->agreed = at;
+    return 0;
+}
+
+/* ---- divergences ---- */
+
+static void describe(const struct rv_trace_event *ev, char *out, size_t size) {
+    if (!ev) {
+        snprintf(out, size, "nothing more");
+        return;
+    }
+    switch (ev->kind) {
+    case RV_TRACE_EFFECT: {
+        char text[33];
+        size_t n = ev->len < sizeof text - 1 ? ev->len : sizeof text - 1;
+        for (size_t i = 0; i < n; i++)
+            text[i] = ev->data[i] >= 32 && ev->data[i] < 127 ? (char)ev->data[i] : '.';
+        text[n] = 0;
+        snprintf(out, size, "output to %s (%zu bytes, \"%s\") at instruction %" PRIu64,
+                 rv_source_name((enum rv_source)ev->source), ev->len, text, ev->position);
+        break;
+    }
+    case RV_TRACE_STOP:
+        snprintf(out, size, "the end (%s) at instruction %" PRIu64,
+                 rv_stop_name((enum rv_stop)ev->value), ev->position);
+        break;
+    default:
+        snprintf(out, size, "%s of %s at instruction %" PRIu64 ", time %" PRIu64 " ns",
+                 rv_trace_kind_name(ev->kind), rv_source_name((enum rv_source)ev->source),
+                 ev->position, ev->time);
+    }
+}
+
+static int diverged(struct rv_player *p, struct rv_point at, const struct rv_trace_event *expected,
+                    const char *came, struct rv_err *err) {
+    char want[160];
+    describe(expected, want, sizeof want);
+    return rv_fail(err, RV_E_DIVERGED,
+                   "replay diverged at instruction %" PRIu64 " (time %" PRIu64
+                   " ns): expected %s, but %s; all agreed up to instruction %" PRIu64,
+                   at.icount, at.time, want, came, p->agreed.icount);
+}
+
+/* ---- the verbs ---- */
+
+static int play_query(struct rv_nondet *nd, struct rv_point at, enum rv_source source,
+                      uint64_t *value, struct rv_err *err) {
+    struct rv_player *p = of(nd);
+    const struct rv_trace_event *ev;
+    int r = head(p, &ev, err);
+    if (r) return r;
+    if (!ev || ev->kind != RV_TRACE_QUERY || ev->source != source || ev->position != at.icount) {
+        char came[64];
+        snprintf(came, sizeof came, "the guest asked for %s", rv_source_name(source));
+        return diverged(p, at, ev, came, err);
+    }
+    *value = ev->value;
+    return consume(p, at, err);
+}
+
+/* The part of an event's position by which all of it must have happened. */
+static rv_icount last_position(const struct rv_trace_event *ev) {
+    return ev->kind == RV_TRACE_EFFECT ? ev->position + ev->value : ev->position;
+}
+
+static bool is_push(const struct rv_trace_event *ev) {
+    return ev->kind == RV_TRACE_INPUT || ev->kind == RV_TRACE_JUMP ||
+           (ev->kind == RV_TRACE_STOP && ev->source == RV_STOPPED_FROM_OUTSIDE);
+}
+
+static void give_stop(struct rv_push *out, enum rv_stop reason) {
+    *out = (struct rv_push){.kind = RV_PUSH_STOP, .value = (uint64_t)reason};
+}
+
+static int give(struct rv_player *p, struct rv_point at, const struct rv_trace_event *ev,
+                struct rv_push *out, struct rv_err *err) {
+    switch (ev->kind) {
+    case RV_TRACE_INPUT:
+        *out = (struct rv_push){.kind = RV_PUSH_INPUT,
+                                .source = (enum rv_source)ev->source,
+                                .data = ev->data,
+                                .len = ev->len};
+        break;
+    case RV_TRACE_JUMP:
+        *out = (struct rv_push){.kind = RV_PUSH_JUMP,
+                                .source = RV_SRC_CLOCK,
+                                .time = at.time + ev->value};
+        break;
+    default:
+        /* Left in place: stopped() compares it. */
+        give_stop(out, (enum rv_stop)ev->value);
+        return 0;
+    }
+    return consume(p, at, err);
+}
+
+static int play_next(struct rv_nondet *nd, const struct rv_next *q, struct rv_push *out,
+                     struct rv_err *err) {
+    struct rv_player *p = of(nd);
+    const struct rv_trace_event *ev;
+    *out = (struct rv_push){0};
+    int stop = p->config.stop_request ? atomic_load(p->config.stop_request) : 0;
+    if (stop || q->at.icount >= p->config.target) {
+        give_stop(out, stop ? (enum rv_stop)stop : RV_STOP_TARGET);
+        return 0;
+    }
+    int r = head(p, &ev, err);
+    if (r) return r;
+    if (!ev) {
+        if (q->at.icount >= p->state.position) {
+            give_stop(out, RV_STOP_TRACE_END);
+            return 0;
+        }
+        if (q->idle) goto idle;
+        return 0;
+    }
+    if (q->at.icount > last_position(ev) ||
+        (q->at.icount == ev->position && is_push(ev) && ev->time < q->at.time))
+        return diverged(p, q->at, ev, "the machine went past it", err);
+    if (is_push(ev) && ev->position == q->at.icount && ev->time == q->at.time)
+        return give(p, q->at, ev, out, err);
+    if (!q->idle) return 0;
+idle:
+    /* The guest sleeps: to its next timer, unless the host woke it before. */
+    out->kind = RV_PUSH_JUMP;
+    out->source = RV_SRC_CLOCK;
+    out->time = q->deadline;
+    if (ev && is_push(ev) && ev->position == q->at.icount && ev->time < q->deadline)
+        out->time = ev->time;
+    if (out->time == RV_NEVER)
+        return diverged(p, q->at, ev, "the guest halted with nothing to wake it", err);
+    return 0;
+}
+
+static int play_horizon(struct rv_nondet *nd, struct rv_point at, rv_icount *until,
+                        struct rv_err *err) {
+    struct rv_player *p = of(nd);
+    const struct rv_trace_event *ev;
+    int r = head(p, &ev, err);
+    if (r) return r;
+    rv_icount end = ev ? ev->position : p->state.position;
+    if (end <= at.icount) end = ev ? last_position(ev) + 1 : at.icount + 1;
+    if (end <= at.icount) end = at.icount + 1;
+    if (p->config.target > at.icount && p->config.target < end) end = p->config.target;
+    *until = end - at.icount > SLICE ? at.icount + SLICE : end;
+    return 0;
+}
+
+static int play_effect(struct rv_nondet *nd, struct rv_point at, enum rv_source sink,
+                       const void *data, size_t len, struct rv_err *err) {
+    struct rv_player *p = of(nd);
+    const uint8_t *bytes = data;
+    for (size_t i = 0; i < len; i++) {
+        const struct rv_trace_event *ev;
+        int r = head(p, &ev, err);
+        if (r) return r;
+        /* An unsealed trace may end between two bytes of one instruction. */
+        if (!ev && at.icount >= p->state.position) break;
+        char came[96];
+        snprintf(came, sizeof came, "the guest wrote byte 0x%02x to %s", bytes[i],
+                 rv_source_name(sink));
+        if (!ev || ev->kind != RV_TRACE_EFFECT || ev->source != sink)
+            return diverged(p, at, ev, came, err);
+        if (!p->effect_done) rv_effect_hash_begin(&p->effect_hash);
+        if ((!p->effect_done && at.icount != ev->position) || at.icount < ev->position ||
+            bytes[i] != ev->data[p->effect_done])
+            return diverged(p, at, ev, came, err);
+        rv_effect_hash_add(&p->effect_hash, at.icount - ev->position);
+        p->effect_done++;
+        if (p->effect_done < ev->len) continue;
+        if (at.icount - ev->position != ev->value ||
+            rv_effect_hash_end(&p->effect_hash) != ev->value2)
+            return diverged(p, at, ev, "its bytes came at other instructions", err);
+        p->effect_done = 0;
+        r = consume(p, at, err);
+        if (r) return r;
+    }
+    if (!p->config.output) return 0;
+    return p->config.output->ops->effect(p->config.output, at, sink, data, len, err);
+}
+
+static int play_digest(struct rv_nondet *nd, struct rv_point at, enum rv_source what,
+                       uint64_t value, struct rv_err *err) {
+    struct rv_player *p = of(nd);
+    if (what == RV_SRC_CPU) {
+        p->cpu_digest = value;
+        return 0;
+    }
+    const struct rv_trace_event *ev;
+    int r = head(p, &ev, err);
+    if (r) return r;
+    if (!ev && at.icount >= p->state.position) return 0;
+    char came[160];
+    snprintf(came, sizeof came, "the digests are %016" PRIx64 " (CPU, devices), %016" PRIx64 " (RAM)",
+             p->cpu_digest, value);
+    if (!ev || ev->kind != RV_TRACE_DIGEST || ev->position != at.icount)
+        return diverged(p, at, ev, came, err);
+    if (ev->value != p->cpu_digest || ev->value2 != value) {
+        size_t n = strlen(came);
+        snprintf(came + n, sizeof came - n, " instead of %016" PRIx64 ", %016" PRIx64, ev->value,
+                 ev->value2);
+        return diverged(p, at, ev, came, err);
+    }
+    return consume(p, at, err);
+}
+
+static bool stops_early(enum rv_stop reason) {
+    return reason == RV_STOP_TARGET || reason == RV_STOP_TRACE_END;
+}
+
+static int play_stopped(struct rv_nondet *nd, const struct rv_end *end, struct rv_err *err) {
+    struct rv_player *p = of(nd);
+    if (stops_early(end->reason)) return 0;
+    if (p->config.stop_request && atomic_load(p->config.stop_request)) return 0;
+    const struct rv_trace_event *ev;
+    int r = head(p, &ev, err);
+    if (r) return r;
+    if (!ev && end->at.icount >= p->state.position) return 0;
+    char came[128];
+    snprintf(came, sizeof came, "the machine stopped (%s, code %" PRIu32 ")",
+             rv_stop_name(end->reason), end->code);
+    if (!ev || ev->kind != RV_TRACE_STOP || ev->value != end->reason || ev->value2 != end->code ||
+        ev->position != end->at.icount || ev->time != end->at.time)
+        return diverged(p, end->at, ev, came, err);
+    const struct rv_trace_summary *s = p->summary;
+    bool comparable = s && s->reason != RV_TRACE_REASON_SALVAGED && !s->lost_tail &&
+                      s->position == end->at.icount && !end->mid_instruction && s->cpu_digest;
+    if (comparable &&
+        (s->cpu_digest != end->cpu_digest || s->ram_digest != end->ram_digest)) {
+        snprintf(came, sizeof came,
+                 "the final digests are %016" PRIx64 ", %016" PRIx64 " instead of %016" PRIx64
+                 ", %016" PRIx64,
+                 end->cpu_digest, end->ram_digest, s->cpu_digest, s->ram_digest);
+        return diverged(p, end->at, ev, came, err);
+    }
+    return consume(p, end->at, err);
+}
+
+static const struct rv_nondet_ops player_ops = {
+    .query = play_query,
+    .next = play_next,
+    .horizon = play_horizon,
+    .effect = play_effect,
+    .digest = play_digest,
+    .stopped = play_stopped,
+};
+
+int rv_player_new(struct rv_player **out, const struct rv_trace_reader *reader,
+                  const struct rv_player_config *config, struct rv_err *err) {
+    (void)err;
+    struct rv_player *p = rv_alloc(sizeof *p);
+    p->nd.ops = &player_ops;
+    p->config = *config;
+    rv_trace_reader_state(reader, &p->state);
+    p->summary = rv_trace_reader_summary(reader);
+    p->cursor = rv_trace_cursor_new(reader);
+    *out = p;
+    return 0;
+}
+
+void rv_player_free(struct rv_player *p) {
+    if (!p) return;
+    rv_trace_cursor_free(p->cursor);
+    free(p);
+}
+
+struct rv_nondet *rv_player_nondet(struct rv_player *p) { return &p->nd; }
+uint64_t rv_player_events(const struct rv_player *p) { return p->events; }
+rv_icount rv_player_agreed(const struct rv_player *p) { return p->agreed.icount; }

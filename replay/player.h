@@ -1,0 +1,32 @@
+/* The player: stands where the live host stood, gives the machine what the trace says the host gave,
+ * and compares everything the machine does with what it did then. Any difference is a divergence
+ * (RV_E_DIVERGED) whose message says where, what was expected, what came, and up to where all agreed.
+ */
+#ifndef RV_REPLAY_PLAYER_H
+#define RV_REPLAY_PLAYER_H
+
+#include <stdatomic.h>
+
+#include "trace-format/reader.h"
+#include "vmm/base/err.h"
+#include "vmm/nondet.h"
+
+struct rv_player; /* opaque */
+
+struct rv_player_config {
+    rv_icount target;        /* stop there with RV_STOP_TARGET; RV_NEVER: play to the end */
+    struct rv_nondet *output; /* gets the guest's output through its effect verb; NULL: nobody */
+    const _Atomic int *stop_request; /* as in struct rv_live_config; may be NULL */
+};
+
+/* reader is borrowed and outlives the player. */
+int rv_player_new(struct rv_player **out, const struct rv_trace_reader *reader,
+                  const struct rv_player_config *config, struct rv_err *err);
+void rv_player_free(struct rv_player *p);
+struct rv_nondet *rv_player_nondet(struct rv_player *p);
+
+/* Events played so far, and the last position at which something was compared and agreed. */
+uint64_t rv_player_events(const struct rv_player *p);
+rv_icount rv_player_agreed(const struct rv_player *p);
+
+#endif

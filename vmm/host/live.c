@@ -1,0 +1,239 @@
+#include "vmm/host/live.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "vmm/base/buf.h"
+
+/* Instructions between two looks at the outside: a few milliseconds on the slowest engine. */
+#define SLICE (1u << 20)
+/* A guest that runs ahead of the wall by less than this is not held back, and one that lags by less
+ * is not pushed: each costs something. */
+#define PACE_SLACK 10000000ull /* ns */
+#define ESCAPE     0x1d        /* Ctrl-] */
+
+struct rv_live {
+    struct rv_nondet nd;
+    struct rv_live_config config;
+    uint64_t started; /* wall ns, monotonic */
+    bool eof;
+    bool escaped;
+    uint8_t in[256];
+    size_t in_pos, in_len;
+};
+
+static struct rv_live *of(struct rv_nondet *nd) { return (struct rv_live *)nd; }
+
+static uint64_t wall(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * RV_NSEC + (uint64_t)t.tv_nsec;
+}
+
+static int live_query(struct rv_nondet *nd, struct rv_point at, enum rv_source source,
+                      uint64_t *value, struct rv_err *err) {
+    (void)nd;
+    if (source != RV_SRC_RTC)
+        return rv_fail(err, RV_E_BUG, "no value for source %d at %llu", source,
+                       (unsigned long long)at.icount);
+    *value = (uint64_t)time(NULL);
+    return 0;
+}
+
+/* Takes escape sequences out of what was typed. */
+static void filter_escapes(struct rv_live *l, int *stop) {
+    size_t out = 0;
+    for (size_t i = 0; i < l->in_len; i++) {
+        uint8_t b = l->in[i];
+        if (!l->escaped) {
+            if (b == ESCAPE)
+                l->escaped = true;
+            else
+                l->in[out++] = b;
+            continue;
+        }
+        l->escaped = false;
+        if (b == 'c')
+            l->in[out++] = 3;
+        else if (b == 'q')
+            *stop = RV_STOP_INTERRUPT;
+        else
+            l->in[out++] = b;
+    }
+    l->in_len = out;
+}
+
+/* Waits up to timeout_ns for input (0: only looks) and reads what is there. */
+static void fill_input(struct rv_live *l, uint64_t timeout_ns, int *stop) {
+    if (l->in_pos < l->in_len) return;
+    l->in_pos = l->in_len = 0;
+    if (l->config.input_fd < 0 || l->eof) {
+        if (timeout_ns) {
+            struct timespec t = {.tv_sec = (time_t)(timeout_ns / RV_NSEC),
+                                 .tv_nsec = (long)(timeout_ns % RV_NSEC)};
+            nanosleep(&t, NULL); /* a signal ends it early, which is what we want */
+        }
+        return;
+    }
+    struct pollfd p = {.fd = l->config.input_fd, .events = POLLIN};
+    struct timespec t = {.tv_sec = (time_t)(timeout_ns / RV_NSEC),
+                         .tv_nsec = (long)(timeout_ns % RV_NSEC)};
+    if (ppoll(&p, 1, &t, NULL) <= 0) return;
+    ssize_t n = read(l->config.input_fd, l->in, sizeof l->in);
+    if (n > 0) {
+        l->in_len = (size_t)n;
+        if (l->config.escape) filter_escapes(l, stop);
+    } else if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
+        l->eof = true;
+    }
+}
+
+static bool give_input(struct rv_live *l, size_t room, struct rv_push *out) {
+    size_t n = l->in_len - l->in_pos;
+    if (n > room) n = room;
+    if (!n) return false;
+    *out = (struct rv_push){.kind = RV_PUSH_INPUT,
+                            .source = RV_SRC_CONSOLE,
+                            .data = l->in + l->in_pos,
+                            .len = n};
+    l->in_pos += n;
+    return true;
+}
+
+static bool give_stop(struct rv_live *l, const struct rv_next *q, int stop, struct rv_push *out) {
+    if (!stop && l->config.stop_request) stop = atomic_load(l->config.stop_request);
+    if (!stop && q->at.icount >= l->config.max_icount) stop = RV_STOP_MAX_ICOUNT;
+    if (!stop && l->config.timeout_ns && wall() - l->started >= l->config.timeout_ns)
+        stop = RV_STOP_TIMEOUT;
+    if (stop) *out = (struct rv_push){.kind = RV_PUSH_STOP, .value = (uint64_t)stop};
+    return stop;
+}
+
+/* How long an idle wait may last before stop requests and the timeout are looked at again. */
+#define IDLE_SLICE 100000000ull /* ns */
+
+static int live_next(struct rv_nondet *nd, const struct rv_next *q, struct rv_push *out,
+                     struct rv_err *err) {
+    (void)err;
+    struct rv_live *l = of(nd);
+    for (;;) {
+        int stop = 0;
+        fill_input(l, 0, &stop);
+        if (give_stop(l, q, stop, out)) return 0;
+        if (give_input(l, q->input_room, out)) return 0;
+        uint64_t elapsed = wall() - l->started;
+        bool ahead = l->config.pace && q->at.time > elapsed + PACE_SLACK;
+        if (!q->idle) {
+            if (ahead) {
+                uint64_t wait = q->at.time - elapsed;
+                fill_input(l, wait < IDLE_SLICE ? wait : IDLE_SLICE, &stop);
+                if (give_stop(l, q, stop, out) || give_input(l, q->input_room, out)) return 0;
+                if (wait > IDLE_SLICE) continue;
+            } else if (l->config.pace && elapsed > q->at.time + PACE_SLACK) {
+                *out = (struct rv_push){
+                    .kind = RV_PUSH_JUMP, .source = RV_SRC_CLOCK, .time = elapsed};
+                return 0;
+            }
+            *out = (struct rv_push){0};
+            return 0;
+        }
+        bool waits_for_input = l->config.input_fd >= 0 && !l->eof && q->input_room;
+        if (q->deadline == RV_NEVER && !waits_for_input) {
+            *out = (struct rv_push){.kind = RV_PUSH_STOP, .value = RV_STOP_HALTED};
+            return 0;
+        }
+        bool due = !l->config.pace ? q->deadline != RV_NEVER : q->deadline <= elapsed;
+        if (due) {
+            *out = (struct rv_push){
+                .kind = RV_PUSH_JUMP, .source = RV_SRC_CLOCK, .time = q->deadline};
+            return 0;
+        }
+        uint64_t wait = IDLE_SLICE;
+        if (l->config.pace && q->deadline - elapsed < wait) wait = q->deadline - elapsed;
+        fill_input(l, wait, &stop);
+        if (give_stop(l, q, stop, out)) return 0;
+        if (l->in_pos < l->in_len && l->config.pace) {
+            /* What was typed now happens now: move guest time up to the wall first. */
+            elapsed = wall() - l->started;
+            if (elapsed > q->deadline) elapsed = q->deadline;
+            if (elapsed > q->at.time) {
+                *out = (struct rv_push){
+                    .kind = RV_PUSH_JUMP, .source = RV_SRC_CLOCK, .time = elapsed};
+                return 0;
+            }
+        }
+    }
+}
+
+static int live_horizon(struct rv_nondet *nd, struct rv_point at, rv_icount *until,
+                        struct rv_err *err) {
+    (void)err;
+    struct rv_live *l = of(nd);
+    *until = at.icount + SLICE;
+    if (l->config.max_icount > at.icount && l->config.max_icount < *until)
+        *until = l->config.max_icount;
+    return 0;
+}
+
+static int live_effect(struct rv_nondet *nd, struct rv_point at, enum rv_source sink,
+                       const void *data, size_t len, struct rv_err *err) {
+    (void)at;
+    struct rv_live *l = of(nd);
+    int fd = sink == RV_SRC_CONSOLE    ? l->config.output_fd
+             : sink == RV_SRC_DEBUGCON ? l->config.debugcon_fd
+                                       : -1;
+    const uint8_t *p = data;
+    while (fd >= 0 && len) {
+        ssize_t n = write(fd, p, len);
+        if (n < 0) {
+            if (errno == EINTR) continue;
+            if (errno == EAGAIN) {
+                struct pollfd w = {.fd = fd, .events = POLLOUT};
+                poll(&w, 1, -1);
+                continue;
+            }
+            return rv_fail_errno(err, RV_E_HOST, "cannot write the guest's console output");
+        }
+        p += n;
+        len -= (size_t)n;
+    }
+    return 0;
+}
+
+static int live_digest(struct rv_nondet *nd, struct rv_point at, enum rv_source what,
+                       uint64_t value, struct rv_err *err) {
+    (void)nd, (void)at, (void)what, (void)value, (void)err;
+    return 0;
+}
+
+static int live_stopped(struct rv_nondet *nd, const struct rv_end *end, struct rv_err *err) {
+    (void)nd, (void)end, (void)err;
+    return 0;
+}
+
+static const struct rv_nondet_ops live_ops = {
+    .query = live_query,
+    .next = live_next,
+    .horizon = live_horizon,
+    .effect = live_effect,
+    .digest = live_digest,
+    .stopped = live_stopped,
+};
+
+int rv_live_new(struct rv_live **out, const struct rv_live_config *config, struct rv_err *err) {
+    (void)err;
+    struct rv_live *l = rv_alloc(sizeof *l);
+    l->nd.ops = &live_ops;
+    l->config = *config;
+    l->started = wall();
+    *out = l;
+    return 0;
+}
+
+void rv_live_free(struct rv_live *l) { free(l); }
+struct rv_nondet *rv_live_nondet(struct rv_live *l) { return &l->nd; }

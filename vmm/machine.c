@@ -1,0 +1,317 @@
+#include "vmm/machine.h"
+
+#include <stdlib.h>
+
+#include "vmm/base/buf.h"
+#include "vmm/clock.h"
+
+struct rv_machine {
+    struct rv_machine_config config;
+    struct rv_nondet *nd;
+    struct rv_ram ram;
+    struct rv_pc *pc;
+    struct rv_engine *engine;
+    struct rv_cpu_bus bus;
+    struct rv_clock clock;
+    enum rv_boot_kind boot_kind;
+    bool halted;           /* the CPU waits in HLT */
+    bool fresh;            /* icount has just been reached: the host may push here */
+    rv_icount next_digest; /* RV_NEVER: none */
+    enum rv_stop stop;
+    uint32_t stop_code;
+    bool mid_instruction;
+    int failed; /* a verb of nd failed inside a device access; first_error tells how */
+    struct rv_err first_error;
+};
+
+struct rv_point rv_machine_now(struct rv_machine *m) {
+    rv_icount icount = m->engine ? m->engine->ops->icount(m->engine) : 0;
+    return (struct rv_point){.icount = icount, .time = rv_clock_at(&m->clock, icount)};
+}
+
+/* ---- what the CPU asks of the rest ---- */
+
+static void cpu_exit(void *ctx, struct rv_exit *x) {
+    struct rv_machine *m = ctx;
+    rv_pc_exit(m->pc, x);
+}
+
+static uint64_t cpu_tsc(void *ctx) {
+    struct rv_machine *m = ctx;
+    rv_ns now = rv_machine_now(m).time;
+    return (uint64_t)((unsigned __int128)now * m->config.profile->tsc_hz / RV_NSEC);
+}
+
+/* ---- what the board asks ---- */
+
+static rv_ns board_now(void *ctx) { return rv_machine_now(ctx).time; }
+
+static void board_attention(void *ctx) { ((struct rv_machine *)ctx)->bus.attention = true; }
+
+static void board_effect(void *ctx, enum rv_source sink, const void *data, size_t len) {
+    struct rv_machine *m = ctx;
+    if (m->failed) return;
+    m->failed = m->nd->ops->effect(m->nd, rv_machine_now(m), sink, data, len, &m->first_error);
+    if (m->failed) m->bus.attention = true;
+}
+
+static void board_stop(void *ctx, enum rv_stop reason, uint32_t code) {
+    struct rv_machine *m = ctx;
+    if (m->stop == RV_STOP_NONE) {
+        m->stop = reason;
+        m->stop_code = code;
+    }
+    m->bus.attention = true;
+}
+
+/* ---- construction ---- */
+
+int rv_machine_new(struct rv_machine **out, const struct rv_machine_config *config,
+                   struct rv_nondet *nd, struct rv_err *err) {
+    struct rv_machine *m = rv_alloc(sizeof *m);
+    m->config = *config;
+    m->nd = nd;
+    m->clock.rate = config->rate;
+    m->fresh = true;
+    m->next_digest = config->digest_every ? config->digest_every : RV_NEVER;
+    int r = 0;
+    if (!config->rate) r = rv_fail(err, RV_E_USAGE, "a guest clock that stands still is no clock");
+    if (!r) r = rv_ram_init(&m->ram, config->memory, err);
+    if (r) goto fail;
+    m->bus = (struct rv_cpu_bus){.ctx = m, .exit = cpu_exit, .tsc = cpu_tsc};
+    r = config->engine->create(&m->engine, &m->ram, &m->bus, config->profile, err);
+    if (r) goto fail;
+    uint64_t epoch = 0;
+    r = nd->ops->query(nd, rv_machine_now(m), RV_SRC_RTC, &epoch, err);
+    if (r) goto fail;
+    struct rv_pc_host host = {.ctx = m,
+                              .now = board_now,
+                              .effect = board_effect,
+                              .stop = board_stop,
+                              .attention = board_attention};
+    struct rv_pc_config pc = {.tsc_hz = config->profile->tsc_hz, .boot_epoch = epoch};
+    r = rv_pc_new(&m->pc, &m->ram, &pc, &host, err);
+    if (r) goto fail;
+    struct rv_x86 cpu;
+    rv_x86_reset(&cpu);
+    r = rv_boot_load(&config->boot, &m->ram, &cpu, &m->boot_kind, err);
+    if (!r) r = m->engine->ops->set(m->engine, &cpu, err);
+    if (r) goto fail;
+    *out = m;
+    return 0;
+fail:
+    rv_machine_free(m);
+    return r;
+}
+
+void rv_machine_free(struct rv_machine *m) {
+    if (!m) return;
+    rv_pc_free(m->pc);
+    if (m->engine) m->engine->ops->destroy(m->engine);
+    rv_ram_release(&m->ram);
+    free(m);
+}
+
+/* ---- the loop ---- */
+
+static void digests(struct rv_machine *m, uint64_t *cpu, uint64_t *ram) {
+    struct rv_x86 x;
+    m->engine->ops->get(m->engine, &x);
+    *cpu = rv_pc_hash(m->pc, rv_state_hash(rv_x86_fields, &x, 0));
+    *ram = rv_ram_digest(&m->ram);
+}
+
+static int digest(struct rv_machine *m, struct rv_err *err) {
+    struct rv_point at = rv_machine_now(m);
+    if (at.icount < m->next_digest) return 0;
+    m->next_digest = at.icount + m->config.digest_every;
+    uint64_t cpu, ram;
+    digests(m, &cpu, &ram);
+    int r = m->nd->ops->digest(m->nd, at, RV_SRC_CPU, cpu, err);
+    if (!r) r = m->nd->ops->digest(m->nd, at, RV_SRC_RAM, ram, err);
+    return r;
+}
+
+/* Lets devices act whose time has come. */
+static void tick(struct rv_machine *m) {
+    rv_ns now = rv_machine_now(m).time;
+    while (rv_pc_deadline(m->pc) <= now) rv_pc_tick(m->pc, now);
+}
+
+/* Takes everything the host pushes at this point. 1 when something was taken. */
+static int pushes(struct rv_machine *m, bool idle, struct rv_err *err) {
+    int taken = 0;
+    for (;;) {
+        struct rv_next q = {.at = rv_machine_now(m),
+                            .idle = idle && !taken,
+                            .deadline = rv_pc_deadline(m->pc),
+                            .input_room = rv_pc_input_room(m->pc, RV_SRC_CONSOLE)};
+        struct rv_push p = {0};
+        int r = m->nd->ops->next(m->nd, &q, &p, err);
+        if (r) return r;
+        switch (p.kind) {
+        case RV_PUSH_NONE:
+            if (q.idle) return rv_fail(err, RV_E_BUG, "an idle guest was given nothing to wait for");
+            return taken;
+        case RV_PUSH_INPUT: {
+            size_t n = rv_pc_input(m->pc, p.source, p.data, p.len);
+            if (n != p.len)
+                return rv_fail(err, RV_E_DIVERGED,
+                               "at instruction %llu: %zu bytes of input for %s, but the guest's "
+                               "device took only %zu",
+                               (unsigned long long)q.at.icount, p.len, rv_source_name(p.source), n);
+            break;
+        }
+        case RV_PUSH_JUMP:
+            if (p.time <= q.at.time || (q.idle && p.time > q.deadline))
+                return rv_fail(err, RV_E_DIVERGED,
+                               "at instruction %llu: guest time cannot jump from %llu to %llu ns",
+                               (unsigned long long)q.at.icount, (unsigned long long)q.at.time,
+                               (unsigned long long)p.time);
+            m->clock.jumped += p.time - q.at.time;
+            tick(m);
+            break;
+        case RV_PUSH_STOP:
+            board_stop(m, (enum rv_stop)p.value, 0);
+            return 1;
+        }
+        taken = 1;
+        if (rv_pc_intr(m->pc) || m->stop) idle = false;
+    }
+}
+
+/* Hands a pending interrupt to the CPU if it can take it now. */
+static int interrupts(struct rv_machine *m, bool *want_window, struct rv_err *err) {
+    const struct rv_engine_ops *e = m->engine->ops;
+    if (rv_pc_nmi(m->pc)) {
+        e->nmi(m->engine);
+        m->halted = false;
+    }
+    *want_window = false;
+    if (!rv_pc_intr(m->pc)) return 0;
+    if (!e->interruptible(m->engine)) {
+        *want_window = true;
+        return 0;
+    }
+    m->halted = false;
+    int r = e->inject(m->engine, rv_pc_ack(m->pc), err);
+    if (!r) *want_window = rv_pc_intr(m->pc);
+    return r;
+}
+
+/* The CPU waits in HLT and nothing is pending: let time pass. */
+static int idle(struct rv_machine *m, struct rv_err *err) {
+    bool can_wake = m->engine->ops->interruptible(m->engine) && rv_pc_can_wake(m->pc);
+    if (!can_wake) {
+        board_stop(m, RV_STOP_HALTED, 0);
+        return 0;
+    }
+    int r = pushes(m, true, err);
+    return r < 0 ? r : 0;
+}
+
+static int run_engine(struct rv_machine *m, bool want_window, struct rv_err *err) {
+    struct rv_point at = rv_machine_now(m);
+    rv_icount until;
+    int r = m->nd->ops->horizon(m->nd, at, &until, err);
+    if (r) return r;
+    rv_icount due = rv_clock_icount(&m->clock, rv_pc_deadline(m->pc));
+    if (due < until) until = due;
+    if (m->next_digest < until) until = m->next_digest;
+    if (until <= at.icount) until = at.icount + 1;
+    r = m->engine->ops->run(m->engine, until, want_window, err);
+    m->fresh = false;
+    switch (r) {
+    case RV_RUN_UNTIL: m->fresh = true; return 0;
+    case RV_RUN_HALTED:
+        m->halted = true;
+        m->fresh = true;
+        return 0;
+    case RV_RUN_TRIPLE_FAULT: board_stop(m, RV_STOP_TRIPLE_FAULT, 0); return 0;
+    case RV_RUN_KICKED: m->fresh = true; return 0;
+    case RV_RUN_STUCK:
+        /* Input cannot be placed inside an instruction, but a stop can. */
+        m->mid_instruction = true;
+        m->fresh = true;
+        return 0;
+    default: return r < 0 ? r : 0;
+    }
+}
+
+static int loop(struct rv_machine *m, struct rv_err *err) {
+    while (m->stop == RV_STOP_NONE) {
+        tick(m);
+        int r = 0;
+        if (m->fresh) {
+            r = digest(m, err);
+            if (!r) r = pushes(m, false, err);
+            if (r < 0) return r;
+            if (m->stop) break;
+        }
+        bool want_window;
+        r = interrupts(m, &want_window, err);
+        if (r) return r;
+        m->mid_instruction = false;
+        r = m->halted ? idle(m, err) : run_engine(m, want_window, err);
+        if (m->failed) {
+            if (err) *err = m->first_error;
+            return m->failed;
+        }
+        if (r < 0) return r;
+    }
+    return 0;
+}
+
+int rv_machine_run(struct rv_machine *m, struct rv_end *end, struct rv_err *err) {
+    m->stop = RV_STOP_NONE;
+    int r = loop(m, err);
+    *end = (struct rv_end){.reason = m->stop,
+                           .code = m->stop_code,
+                           .at = rv_machine_now(m),
+                           .mid_instruction = m->mid_instruction};
+    if (!end->mid_instruction) digests(m, &end->cpu_digest, &end->ram_digest);
+    if (r) return r;
+    return m->nd->ops->stopped(m->nd, end, err);
+}
+
+void rv_machine_kick(struct rv_machine *m) {
+    if (m->engine) m->engine->ops->kick(m->engine);
+}
+
+enum rv_boot_kind rv_machine_boot_kind(const struct rv_machine *m) { return m->boot_kind; }
+struct rv_pc *rv_machine_pc(struct rv_machine *m) { return m->pc; }
+struct rv_ram *rv_machine_ram(struct rv_machine *m) { return &m->ram; }
+struct rv_engine *rv_machine_engine(struct rv_machine *m) { return m->engine; }
+
+/* ---- names ---- */
+
+static const struct {
+    const char *name, *text;
+} stops[] = {
+    [RV_STOP_NONE] = {"none", "it did not stop"},
+    [RV_STOP_POWEROFF] = {"poweroff", "the guest powered off"},
+    [RV_STOP_RESET] = {"reset", "the guest asked for a reset"},
+    [RV_STOP_TRIPLE_FAULT] = {"triple-fault", "the guest triple-faulted"},
+    [RV_STOP_DEBUG_EXIT] = {"debug-exit", "the guest wrote to the debug exit port"},
+    [RV_STOP_HALTED] = {"halted", "the guest halted and nothing can wake it"},
+    [RV_STOP_INTERRUPT] = {"interrupt", "interrupted by the user"},
+    [RV_STOP_TERMINATE] = {"terminate", "asked to terminate"},
+    [RV_STOP_TIMEOUT] = {"timeout", "the time allowed was used up"},
+    [RV_STOP_MAX_ICOUNT] = {"max-instructions", "the instructions allowed were used up"},
+    [RV_STOP_TRACE_END] = {"trace-end", "the trace ends here without saying why"},
+    [RV_STOP_TRACE_FULL] = {"trace-full", "the trace could not be written any further"},
+    [RV_STOP_TARGET] = {"target", "the position asked for was reached"},
+    [RV_STOP_ENGINE] = {"engine", "the CPU engine could not go on"},
+};
+
+const char *rv_stop_name(enum rv_stop reason) {
+    return (unsigned)reason < RV_COUNT(stops) ? stops[reason].name : "unknown";
+}
+const char *rv_stop_text(enum rv_stop reason) {
+    return (unsigned)reason < RV_COUNT(stops) ? stops[reason].text : "for an unknown reason";
+}
+
+const char *rv_source_name(enum rv_source source) {
+    static const char *const names[] = {"none", "console", "debugcon", "clock", "rtc", "cpu", "ram"};
+    return (unsigned)source < RV_COUNT(names) ? names[source] : "unknown";
+}

@@ -1,0 +1,55 @@
+/* The machine: RAM, a CPU engine, the board, and the loop that runs them. Whether it is run live,
+ * recorded or replayed is known only behind struct rv_nondet. */
+#ifndef RV_VMM_MACHINE_H
+#define RV_VMM_MACHINE_H
+
+#include "vmm/base/err.h"
+#include "vmm/base/types.h"
+#include "vmm/boot/boot.h"
+#include "vmm/cpu/engine.h"
+#include "vmm/cpu/profile.h"
+#include "vmm/dev/dev.h"
+#include "vmm/nondet.h"
+#include "vmm/pc.h"
+
+struct rv_machine; /* opaque */
+
+/* Everything that determines a run apart from what passes the choke point. Stored in traces. */
+struct rv_machine_config {
+    uint64_t memory; /* bytes */
+    const struct rv_engine_ops *engine;
+    const struct rv_profile *profile;
+    uint64_t rate;         /* guest ns per instruction, 32.32 fixed point; at least 1 */
+    uint64_t digest_every; /* instructions between digests; 0: none */
+    struct rv_boot_request boot;
+};
+
+#define RV_RATE_DEFAULT   (1ull << 32)  /* one instruction a nanosecond */
+#define RV_DIGEST_DEFAULT (64ull << 20) /* instructions */
+
+/* Builds the machine, loads the guest, and asks nd for the wall time at power-on. nd, and what
+ * config points to, outlive the machine (images may go after this returns). */
+int rv_machine_new(struct rv_machine **out, const struct rv_machine_config *config,
+                   struct rv_nondet *nd, struct rv_err *err);
+void rv_machine_free(struct rv_machine *m);
+
+/* Runs until something stops it. 0 and *end, or a negative code when the run cannot go on: the
+ * engine failed, or a verb of nd did (a divergence, say). *end is filled then too, as far as the
+ * machine got. */
+int rv_machine_run(struct rv_machine *m, struct rv_end *end, struct rv_err *err);
+
+/* Asks a running machine to look at nd soon. May be called from a signal handler or another
+ * thread. */
+void rv_machine_kick(struct rv_machine *m);
+
+struct rv_point rv_machine_now(struct rv_machine *m);
+enum rv_boot_kind rv_machine_boot_kind(const struct rv_machine *m);
+struct rv_pc *rv_machine_pc(struct rv_machine *m);
+struct rv_ram *rv_machine_ram(struct rv_machine *m);
+struct rv_engine *rv_machine_engine(struct rv_machine *m);
+
+const char *rv_stop_name(enum rv_stop reason); /* "poweroff", ...; never NULL */
+const char *rv_stop_text(enum rv_stop reason); /* a sentence for people */
+const char *rv_source_name(enum rv_source source);
+
+#endif
