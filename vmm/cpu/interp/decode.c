@@ -49,6 +49,9 @@ static void memory_operand(const struct rv_interp *c, const struct rv_decode *d,
     out->disp = m->disp.has_displacement ? m->disp.value : 0;
     if (m->base == ZYDIS_REGISTER_RIP || m->base == ZYDIS_REGISTER_EIP)
         out->disp += (int64_t)(d->rip + d->z.length);
+    else if (d->z.raw.modrm.mod == 0 && d->z.raw.modrm.rm == 4 && d->z.raw.sib.base == 5 &&
+             d->z.address_width != 16)
+        out->disp = d->z.raw.disp.value; /* no base; Zydis 4.0 names R13D with REX.B and 67 */
     else if (m->base != ZYDIS_REGISTER_NONE)
         out->base = rv_decode_gpr(m->base);
     if (m->index != ZYDIS_REGISTER_NONE) {
