@@ -162,8 +162,10 @@ static void search(struct rv_interp *c, const struct rv_insn *i,
         return;
     }
     bool until_equal = i->flags & RV_I_REPNE;
+    uint32_t before = c->fl; /* what a fault in any element shows: SDM vol. 2, CMPS */
     for (unsigned budget = SLICE; count(c, i); budget--) {
         if (!budget) rv_restart(c, i);
+        c->fl = before;
         one(c, i);
         count_down(c, i, 1);
         if (!!(c->fl & 0x4000) == until_equal) break;
