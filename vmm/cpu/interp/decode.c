@@ -125,7 +125,9 @@ static void extend(const struct rv_decode *d, struct rv_insn *out, bool sign) {
     out->size = (uint8_t)to;
     out->r1 = rv_decode_gpr(d->op[0].reg.value);
     rm_operand(&d->op[1], &out->r2);
-    if (sign)
+    if (from > to) /* MOVSXD with 66: Intel CPUs move and read 16 bits */
+        out->op = rv_mov_ops[out->r2 ? RV_RR : RV_RM][rv_log2(to)];
+    else if (sign)
         out->op = rv_movsx_ops[!out->r2][rv_log2(from)][rv_log2(to)];
     else
         out->op = rv_movzx_ops[!out->r2][rv_log2(from)][rv_log2(to)];
