@@ -182,8 +182,9 @@ static void scas_one(struct rv_interp *c, const struct rv_insn *i) {
 RV_OP(scas) { search(c, i, scas_one); }
 
 static void cmps_one(struct rv_interp *c, const struct rv_insn *i) {
-    uint64_t a = rv_load(c, i, source_va(c, i, i->size), i->size);
+    /* When both fault, CPUs report the destination. */
     uint64_t b = rv_load(c, i, dest_va(c, i, i->size, false), i->size);
+    uint64_t a = rv_load(c, i, source_va(c, i, i->size), i->size);
     compare(c, i, a, b);
     advance(c, i, RV_RSI, step(c, i));
     advance(c, i, RV_RDI, step(c, i));
