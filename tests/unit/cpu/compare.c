@@ -65,7 +65,10 @@ static void blank(const struct or_case *k, uint8_t *mem) {
     unsigned from = 0, to = 0, also = 0, also_to = 0;
     switch (k->z.mnemonic) {
     case ZYDIS_MNEMONIC_XSAVE:
-    case ZYDIS_MNEMONIC_XSAVE64: also = 512; also_to = 520; /* fallthrough */
+    case ZYDIS_MNEMONIC_XSAVE64:
+        also = 512;
+        also_to = 520;
+        __attribute__((fallthrough));
     case ZYDIS_MNEMONIC_FXSAVE:
     case ZYDIS_MNEMONIC_FXSAVE64:
         from = 6;
@@ -148,6 +151,8 @@ const char *or_compare(const struct or_case *k, const struct or_outcome *native,
     if (f->vector >= 0 &&
         (k->z.mnemonic == ZYDIS_MNEMONIC_MASKMOVQ || k->z.mnemonic == ZYDIS_MNEMONIC_MASKMOVDQU))
         return NULL;
+    /* Likewise whether a call pushes before it looks at its target. */
+    if (f->vector == 14 && g->vector == 13 && k->z.mnemonic == ZYDIS_MNEMONIC_CALL) return NULL;
     if (f->vector != g->vector) return differ("vector", (uint64_t)f->vector, (uint64_t)g->vector);
     if (f->vector >= 0) {
         bool has_error = f->vector == 8 || (f->vector >= 10 && f->vector <= 14) || f->vector == 17;

@@ -89,7 +89,7 @@ static void assemble(struct code *k, const struct rv_thunk_key *key) {
     put(k, head, HEAD);
     if (fp) MXCSR_IN(k);
     switch ((enum rv_thunk_form)key->form) {
-    case RV_T_XMM0: LOAD_XMM0(k); /* fallthrough */
+    case RV_T_XMM0: LOAD_XMM0(k); __attribute__((fallthrough));
     case RV_T_XMM:
     case RV_T_XMM_MMX:
         LOAD_XMM1(k);
