@@ -125,8 +125,8 @@ static int boot_kind(const char *name, enum rv_boot_kind *kind, struct rv_err *e
             *kind = (enum rv_boot_kind)k;
             return 0;
         }
-    return rv_fail(err, RV_E_USAGE,
-                   "--kind %s is none of auto, bzimage, pvh, multiboot, flat", name);
+    return rv_fail(err, RV_E_USAGE, "--kind %s is none of auto, bzimage, pvh, multiboot, flat",
+                   name);
 }
 
 static int open_files(struct guest *g, struct rv_err *err) {
@@ -290,10 +290,10 @@ static int record_main(int argc, char **argv) {
 const struct retro_command retro_cmd_run = {
     .name = "run",
     .brief = "run a guest without recording it",
-    .help = "Usage: retro run --kernel FILE [OPTION]...\n"
-            "Runs a guest on the same machine that record uses, without a trace.\n\n" GUEST_HELP
-            "\n"
-            "Example: retro run -k vmlinuz -i initrd.gz -a console=ttyS0\n",
+    .help =
+        "Usage: retro run --kernel FILE [OPTION]...\n"
+        "Runs a guest on the same machine that record uses, without a trace.\n\n" GUEST_HELP "\n"
+        "Example: retro run -k vmlinuz -i initrd.gz -a console=ttyS0\n",
     .main = run_main,
 };
 

@@ -26,12 +26,12 @@ int retro_status_of(int rv_code);
 
 struct retro_command {
     const char *name;
-    const char *brief; /* one line for the list of commands */
-    const char *help;  /* usage, options, example */
+    const char *brief;                  /* one line for the list of commands */
+    const char *help;                   /* usage, options, example */
     int (*main)(int argc, char **argv); /* argv[0] is the subcommand; returns an exit status */
 };
-extern const struct retro_command retro_cmd_run, retro_cmd_record, retro_cmd_replay,
-    retro_cmd_info, retro_cmd_events, retro_cmd_verify, retro_cmd_salvage, retro_cmd_doctor;
+extern const struct retro_command retro_cmd_run, retro_cmd_record, retro_cmd_replay, retro_cmd_info,
+    retro_cmd_events, retro_cmd_verify, retro_cmd_salvage, retro_cmd_doctor;
 
 /* Prints "retro: <message>" to stderr and returns the exit status of err->code. */
 int retro_error(const struct rv_err *err);

@@ -1,5 +1,5 @@
-/* String instructions. One with REP counts as one instruction; what it has done shows in RCX, RSI and
- * RDI, so that it goes on after a fault. Long ones come back to the dispatcher now and then. */
+/* String instructions. One with REP counts as one instruction; what it has done shows in RCX, RSI
+ * and RDI, so that it goes on after a fault. Long ones come back to the dispatcher now and then. */
 #include "vmm/cpu/interp/ops.h"
 #include "vmm/cpu/interp/run.h"
 #include "vmm/cpu/interp/seg.h"
@@ -37,16 +37,15 @@ static void count_down(struct rv_interp *c, const struct rv_insn *i, uint64_t by
 }
 
 /* How many elements from va go forward inside its page. */
-static uint64_t in_page(uint64_t va, unsigned size) {
-    return (RV_PAGE_SIZE - (va & 0xfff)) / size;
-}
+static uint64_t in_page(uint64_t va, unsigned size) { return (RV_PAGE_SIZE - (va & 0xfff)) / size; }
 
 /* Elements that a bulk operation may cover at once: 64-bit addresses going up. */
 static bool bulk(const struct rv_interp *c, const struct rv_insn *i) {
     return (c->mode & RV_MODE_64) && i->asize == 8 && !(c->x.rflags & RV_FL_DF);
 }
 
-/* Runs one(c, i) once, or RCX times. many() may do some of the elements in one go; returns how many. */
+/* Runs one(c, i) once, or RCX times. many() may do some of the elements in one go; returns how
+ * many. */
 static void repeat(struct rv_interp *c, const struct rv_insn *i,
                    void (*one)(struct rv_interp *, const struct rv_insn *),
                    uint64_t (*many)(struct rv_interp *, const struct rv_insn *, uint64_t)) {
@@ -142,7 +141,10 @@ RV_OP(lods) { repeat(c, i, lods_one, NULL); }
 static void compare(struct rv_interp *c, const struct rv_insn *i, uint64_t d, uint64_t s) {
     uint16_t fl;
 #define STEP(suf, mod)                                                                             \
-    __asm__("cmp" suf " %" mod "2, %" mod "1\n\tlahf\n\tseto %%al" : "=&a"(fl) : "r"(d), "r"(s) : "cc")
+    __asm__("cmp" suf " %" mod "2, %" mod "1\n\tlahf\n\tseto %%al"                                 \
+            : "=&a"(fl)                                                                            \
+            : "r"(d), "r"(s)                                                                       \
+            : "cc")
     switch (i->size) {
     case 1: STEP("b", "b"); break;
     case 2: STEP("w", "w"); break;
