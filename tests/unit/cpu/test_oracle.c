@@ -12,7 +12,7 @@ Test(oracle, interpreter_agrees_with_this_cpu) {
     cr_assert_eq(or_native_init(&err), 0, "%s", err.msg);
     cr_assert_eq(or_guest_init(&err), 0, "%s", err.msg);
     or_prepare(&r, &k);
-    for (unsigned n = 0; n < 60000; n++) {
+    for (unsigned n = 0; n < 30000; n++) {
         or_generate(&r, &k, NULL);
         or_native_run(&k, &native);
         or_guest_run(&k, &guest);
