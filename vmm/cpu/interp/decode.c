@@ -47,6 +47,9 @@ static void memory_operand(const struct rv_interp *c, const struct rv_decode *d,
     out->disp = m->disp.has_displacement ? m->disp.value : 0;
     if (m->base == ZYDIS_REGISTER_RIP || m->base == ZYDIS_REGISTER_EIP)
         out->disp += (int64_t)(d->rip + d->z.length);
+    else if (d->z.raw.modrm.mod == 0 && d->z.raw.modrm.rm == 4 && d->z.raw.sib.base == 5 &&
+             d->z.address_width != 16)
+        out->disp = d->z.raw.disp.value; /* no base; Zydis 4.0 names R13D with REX.B and 67 */
     else if (m->base != ZYDIS_REGISTER_NONE)
         out->base = rv_decode_gpr(m->base);
     if (m->index != ZYDIS_REGISTER_NONE) {
@@ -120,7 +123,9 @@ static void extend(const struct rv_decode *d, struct rv_insn *out, bool sign) {
     out->size = (uint8_t)to;
     out->r1 = rv_decode_gpr(d->op[0].reg.value);
     rm_operand(&d->op[1], &out->r2);
-    if (sign)
+    if (from > to) /* MOVSXD with 66: Intel CPUs move and read 16 bits */
+        out->op = rv_mov_ops[out->r2 ? RV_RR : RV_RM][rv_log2(to)];
+    else if (sign)
         out->op = rv_movsx_ops[!out->r2][rv_log2(from)][rv_log2(to)];
     else
         out->op = rv_movzx_ops[!out->r2][rv_log2(from)][rv_log2(to)];

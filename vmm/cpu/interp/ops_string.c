@@ -164,8 +164,10 @@ static void search(struct rv_interp *c, const struct rv_insn *i,
         return;
     }
     bool until_equal = i->flags & RV_I_REPNE;
+    uint32_t before = c->fl; /* what a fault in any element shows: SDM vol. 2, CMPS */
     for (unsigned budget = SLICE; count(c, i); budget--) {
         if (!budget) rv_restart(c, i);
+        c->fl = before;
         one(c, i);
         count_down(c, i, 1);
         if (!!(c->fl & 0x4000) == until_equal) break;
@@ -182,8 +184,9 @@ static void scas_one(struct rv_interp *c, const struct rv_insn *i) {
 RV_OP(scas) { search(c, i, scas_one); }
 
 static void cmps_one(struct rv_interp *c, const struct rv_insn *i) {
-    uint64_t a = rv_load(c, i, source_va(c, i, i->size), i->size);
+    /* When both fault, CPUs report the destination. */
     uint64_t b = rv_load(c, i, dest_va(c, i, i->size, false), i->size);
+    uint64_t a = rv_load(c, i, source_va(c, i, i->size), i->size);
     compare(c, i, a, b);
     advance(c, i, RV_RSI, step(c, i));
     advance(c, i, RV_RDI, step(c, i));
