@@ -108,14 +108,15 @@
 
 #define DEFINE_SIZES(name, insn, HOW)                                                              \
     DEFINE_ALU(name, insn, HOW, 8, "b", "b", 1)                                                    \
-    DEFINE_ALU_MEM(name, insn, HOW, 8, "b", "b") DEFINE_ALU(name, insn, HOW, 16, "w", "w", 1)      \
-        DEFINE_ALU_MEM(name, insn, HOW, 16, "w", "w") DEFINE_ALU(name, insn, HOW, 32, "l", "k", 1) \
-            DEFINE_ALU_MEM(name, insn, HOW, 32, "l", "k")                                          \
-                DEFINE_ALU(name, insn, HOW, 64, "q", "q", 1)                                       \
-                    DEFINE_ALU_MEM(name, insn, HOW, 64, "q", "q")
+    DEFINE_ALU_MEM(name, insn, HOW, 8, "b", "b")                                                   \
+    DEFINE_ALU(name, insn, HOW, 16, "w", "w", 1) DEFINE_ALU_MEM(name, insn, HOW, 16, "w", "w")     \
+        DEFINE_ALU(name, insn, HOW, 32, "l", "k", 1) DEFINE_ALU_MEM(name, insn, HOW, 32, "l", "k") \
+            DEFINE_ALU(name, insn, HOW, 64, "q", "q", 1)                                           \
+                DEFINE_ALU_MEM(name, insn, HOW, 64, "q", "q")
 #define DEFINE_SIZES_READ(name, insn, HOW)                                                         \
     DEFINE_ALU(name, insn, HOW, 8, "b", "b", 0)                                                    \
-    DEFINE_ALU_MEM_READ(name, insn, HOW, 8, "b", "b") DEFINE_ALU(name, insn, HOW, 16, "w", "w", 0) \
+    DEFINE_ALU_MEM_READ(name, insn, HOW, 8, "b", "b")                                              \
+    DEFINE_ALU(name, insn, HOW, 16, "w", "w", 0)                                                   \
         DEFINE_ALU_MEM_READ(name, insn, HOW, 16, "w", "w")                                         \
             DEFINE_ALU(name, insn, HOW, 32, "l", "k", 0)                                           \
                 DEFINE_ALU_MEM_READ(name, insn, HOW, 32, "l", "k")                                 \
@@ -433,7 +434,7 @@ RV_OP(idiv) {
     if (u == 0) rv_raise(c, i, RV_VEC_DE);
     switch (i->size) {
     case 1: {
-        int d = (int16_t)*rax, s = (int8_t)u;
+        int d = (int16_t)*rax, s = (int)(int8_t)u;
         if (d / s != (int8_t)(d / s)) rv_raise(c, i, RV_VEC_DE);
         *(uint16_t *)rax = (uint16_t)((uint8_t)(d / s) | (uint8_t)(d % s) << 8);
         break;
@@ -481,7 +482,7 @@ RV_OP(bcd) {
     uint8_t al = (uint8_t)*ax, ah = (uint8_t)(*ax >> 8);
     uint32_t f = (uint32_t)rv_flags_get(c);
     bool af = f & RV_FL_AF, cf = f & RV_FL_CF;
-    uint8_t flags_of = al;
+    uint8_t flags_of;
     switch (i->ext) {
     case BCD_AAA:
     case BCD_AAS:
