@@ -242,10 +242,10 @@ static enum edit other_byte(struct rv_trace_event *ev) {
     scratch[0] ^= 1;
     return ev->len ? KEEP : DROP;
 }
-static enum edit later(struct rv_trace_event *ev) {
+static enum edit much_earlier(struct rv_trace_event *ev) {
     /* Well beyond one turn of the guest's polling loop, within which it could not tell. */
-    ev->position += 1000;
-    ev->time += 1000;
+    ev->position -= 1000;
+    ev->time -= 1000;
     return KEEP;
 }
 static enum edit earlier(struct rv_trace_event *ev) {
@@ -285,7 +285,7 @@ Test(replay, finds_every_change) {
     } cases[] = {
         {{RV_TRACE_INPUT, 2, other_byte}, "another byte typed"},
         {{RV_TRACE_INPUT, 2, drop}, "a byte not typed"},
-        {{RV_TRACE_INPUT, 3, later}, "a byte typed later"},
+        {{RV_TRACE_INPUT, 3, much_earlier}, "a byte typed earlier"},
         {{RV_TRACE_EFFECT, 0, other_byte}, "another byte printed"},
         {{RV_TRACE_EFFECT, 0, drop}, "nothing printed"},
         {{RV_TRACE_EFFECT, 0, other_value}, "printed over another span"},
