@@ -2,6 +2,7 @@
  * is the address at which a label of theirs runs. They end by writing port 0xf4. */
 #include "guest.h"
 
+/* clang-format off */
 #define GUEST(name, bits, body)                                                                    \
     extern const uint8_t g_##name[], g_##name##_end[];                                             \
     __asm__(".pushsection .rodata, \"a\"\n.balign 16\n"                                            \
@@ -102,12 +103,12 @@ GUEST(timers, 64, IDT64(timers, timers_entries)
       "movb $0x34, %al\n outb %al, $0x43\n movb $0x20, %al\n outb %al, $0x40\n movb $0, %al\n outb %al, $0x40\n"
       "xorl %r15d, %r15d\n"
       "1: sti\n hlt\n cli\n cmpl $5, %r15d\n jb 1b\n"
-      "sti\n2: incq %r14\n imulq %r14, %r13\n cmpl $9, %r15d\n jb 2b\n cli\n"
+      "sti\n2: incq %r14\n imulq %r14, %r13\n cmpl $7, %r15d\n jb 2b\n cli\n"
       "movb $0xff, %al\n outb %al, $0x21\n"
       "movl $0xfee00000, %ebx\n movl $0x1ff, 0xf0(%rbx)\n movl $0xb, 0x3e0(%rbx)\n"
-      "movl $0x20021, 0x320(%rbx)\n movl $30000, 0x380(%rbx)\n"
-      "3: sti\n hlt\n cli\n cmpl $14, %r15d\n jb 3b\n"
-      "sti\n4: incq %r14\n movl 0x390(%rbx), %eax\n addl %eax, %r12d\n cmpl $18, %r15d\n jb 4b\n cli\n"
+      "movl $0x20021, 0x320(%rbx)\n movl $4000, 0x380(%rbx)\n"
+      "3: sti\n hlt\n cli\n cmpl $12, %r15d\n jb 3b\n"
+      "sti\n4: incq %r14\n movl 0x390(%rbx), %eax\n addl %eax, %r12d\n cmpl $16, %r15d\n jb 4b\n cli\n"
       "rdtsc\n movl %eax, %r11d\n xorl %eax, %eax\n cpuid\n addl %ebx, %r11d\n"
       "movl %r15d, %eax\n outl %eax, $0xf4\n"
       "timers_common:\n pushq %rax\n pushq %rdx\n incl %r15d\n movl 16(%rsp), %eax\n outb %al, $0xe9\n"
@@ -134,7 +135,7 @@ GUEST(real, 16,
       "movw $" A(real, real_de) " - 0x10000, %es:0\n movw %ax, %es:2\n"
       "movw $500, %cx\n movw $0x1234, %bx\n"
       "1: imulw $181, %bx, %bx\n addw $359, %bx\n movw %bx, %ax\n mulw %cx\n xorw %dx, %si\n rolw $3, %si\n"
-      "pushw %si\n popw %di\n movw %di, 0x8000(%bx)\n movw %di, %es:0x600\n cmpb $9, %al\n sbbb %al, %ah\n"
+      "pushw %si\n popw %di\n movw %bx, %bp\n andw $0xffe, %bp\n movw %di, %ds:0x8000(%bp)\n movw %di, %es:0x600\n cmpb $9, %al\n sbbb %al, %ah\n"
       "loop 1b\n movb $'R', %al\n int $0x40\n"
       "pushf\n popw %ax\n lcall $0x1000, $" A(real, real_far) " - 0x10000\n"
       "xorw %cx, %cx\n divw %cx\n"
@@ -145,7 +146,7 @@ GUEST(real, 16,
       "real_de: pushw %bp\n movw %sp, %bp\n addw $2, 2(%bp)\n popw %bp\n iret\n"
       "real_text: .ascii \"real\"\n");
 
-/* 32-bit code without paging, then with two-level paging; ends in 16-bit protected mode's stack. */
+/* 32-bit code without paging, then with two-level paging. */
 GUEST(protected, 32,
       "movl $400, %ecx\n movl $0x30000, %edi\n movl $77, %ebx\n"
       "1: imull $1103515245, %ebx, %ebx\n addl $12345, %ebx\n movl %ebx, (%edi,%ecx,4)\n pushal\n popal\n"
@@ -174,12 +175,20 @@ GUEST(mixed, 64, IDT64(mixed, mixed_entries)
 /* A fault without an IDT: triple fault. */
 GUEST(triple, 64, "movl $7, %ecx\n1: decl %ecx\n jnz 1b\n movq 0x12345678901234, %rax\n");
 
-#define ROW(n, bits, in) {#n, bits, g_##n, g_##n##_end, in}
+/* clang-format on */
+#define ROW(n, bits, in)                                                                           \
+    { #n, bits, g_##n, g_##n##_end, in }
 const struct guest guests[] = {
-    ROW(hello, 64, NULL),   ROW(arith, 64, NULL),  ROW(faults, 64, NULL),
-    ROW(smc, 64, NULL),     ROW(strings, 64, NULL), ROW(timers, 64, NULL),
+    ROW(hello, 64, NULL),
+    ROW(arith, 64, NULL),
+    ROW(faults, 64, NULL),
+    ROW(smc, 64, NULL),
+    ROW(strings, 64, NULL),
+    ROW(timers, 64, NULL),
     ROW(echo, 64, "some words for an echo q"),
-    ROW(real, 16, NULL),    ROW(protected, 32, NULL), ROW(mixed, 64, NULL),
+    ROW(real, 16, NULL),
+    ROW(protected, 32, NULL),
+    ROW(mixed, 64, NULL),
     ROW(triple, 64, NULL),
 };
 const unsigned guest_count = RV_COUNT(guests);

@@ -132,6 +132,7 @@ void run_guest(const struct guest *g, const struct rv_engine_ops *engine,
         out->r = rv_machine_run(h.m, &out->end, &out->err);
         struct rv_engine *e = rv_machine_engine(h.m);
         e->ops->get(e, &out->cpu);
+        if (engine == &rv_engine_kvm) out->counts = rv_kvm_counts(e);
         rv_machine_free(h.m);
     }
     out->output = XXH3_64bits_digest(h.hash);

@@ -14,6 +14,7 @@ static struct rv_kvm *of(struct rv_engine *e) {
 
 static int to_interp(struct rv_kvm *k, struct rv_err *err) {
     if (k->side == RV_KVM_ON_INTERP) return 0;
+    k->counts.moves++;
     /* set() also makes it drop decoded code and translations, which KVM may have changed. */
     int r = k->interp->ops->set(k->interp, &k->x, err);
     if (!r) k->side = RV_KVM_ON_INTERP;
@@ -58,6 +59,17 @@ static int interp_run(struct rv_kvm *k, rv_icount until, bool want_window, struc
 
 /* ---- running ---- */
 
+static enum rv_kvm_paging paging(const struct rv_x86 *x) {
+    if (!(x->cr0 & RV_CR0_PG)) return RV_KVM_UNPAGED;
+    if (x->efer & RV_EFER_LMA) return RV_KVM_PAGED_4;
+    return x->cr4 & RV_CR4_PAE ? RV_KVM_PAGED_3 : RV_KVM_PAGED_2;
+}
+
+/* Of the plain instructions, only divisions can fault. */
+static bool may_fault(ZydisMnemonic m) {
+    return m == ZYDIS_MNEMONIC_DIV || m == ZYDIS_MNEMONIC_IDIV;
+}
+
 /* One instruction on KVM. 1: done or nothing happened, look again; 0: the interpreter has to do it;
  * negative: error. */
 static int kvm_step(struct rv_kvm *k, const struct rv_kvm_plain *p, struct rv_err *err) {
@@ -71,13 +83,17 @@ static int kvm_step(struct rv_kvm *k, const struct rv_kvm_plain *p, struct rv_er
             return rv_fail(err, RV_E_HOST,
                            "KVM went from rip 0x%llx to 0x%llx in one step; use --engine interpret",
                            (unsigned long long)at, (unsigned long long)k->x.rip);
+        k->odd_faults[paging(&k->x)] = 0;
         k->x.icount++;
-        k->steps++;
+        k->counts.stepped++;
         return 1;
     case RV_KVM_INTERRUPTED: return 1;
-    case RV_KVM_REFUSED: k->refused[p->mnemonic] = 1; return 0;
     case RV_KVM_FAULTED:
-    case RV_KVM_BAD_STATE: return 0;
+        if (!may_fault(p->mnemonic)) k->odd_faults[paging(&k->x)]++;
+        k->counts.faulted++;
+        return 0;
+    case RV_KVM_REFUSED: k->refused[p->mnemonic] = 1; /* fall through */
+    case RV_KVM_BAD_STATE: k->counts.refused++; return 0;
     default: return r;
     }
 }
@@ -102,7 +118,7 @@ static int kvm_run(struct rv_engine *e, rv_icount until, bool want_window, struc
             }
             if (want_window && (k->x.rflags & RV_FL_IF)) return RV_RUN_WINDOW;
             if (k->x.icount == until) return RV_RUN_UNTIL;
-            if (rv_kvm_is_plain(k, &p)) {
+            if (rv_kvm_is_plain(k, &p) && k->odd_faults[paging(&k->x)] < RV_KVM_HOPELESS) {
                 int r = kvm_step(k, &p, err);
                 if (r < 0) return r;
                 if (r) continue;
@@ -113,7 +129,7 @@ static int kvm_run(struct rv_engine *e, rv_icount until, bool want_window, struc
         int r = interp_run(k, next, want_window, err);
         look(k);
         if (r != RV_RUN_UNTIL) return r;
-        k->helped++;
+        k->counts.helped++;
         if (k->x.icount == until) return RV_RUN_UNTIL;
     }
 }
@@ -160,12 +176,18 @@ static int kvm_set(struct rv_engine *e, const struct rv_x86 *in, struct rv_err *
     return 0;
 }
 
-/* KVM_RUN ends at once while immediate_exit is set; one step would end soon anyway. */
+/* KVM_RUN ends at once while immediate_exit is set (4.10, KVM_RUN). It is set before `kicked`,
+ * which is what clears it: the other way round it could stay set for ever. */
 static void kvm_kick(struct rv_engine *e) {
     struct rv_kvm *k = of(e);
-    atomic_store(&k->kicked, true);
     *(volatile uint8_t *)&k->v.run->immediate_exit = 1;
+    atomic_store(&k->kicked, true);
     if (atomic_load(&k->inside)) k->interp->ops->kick(k->interp);
+}
+
+struct rv_kvm_counts rv_kvm_counts(const struct rv_engine *e) {
+    rv_assert(e->ops == &rv_engine_kvm);
+    return ((const struct rv_kvm *)((const char *)e - offsetof(struct rv_kvm, engine)))->counts;
 }
 
 /* ---- life ---- */

@@ -1,7 +1,7 @@
 /* The KVM engine: inside view, shared by the files of vmm/cpu/kvm only.
  *
- * Plain instructions (plain.c says which) run on KVM, one KVM_RUN with KVM_GUESTDBG_SINGLESTEP each,
- * so that they can be counted. Everything else is completed by an embedded interpreter: one
+ * Plain instructions (plain.c says which) run on KVM, one KVM_RUN with KVM_GUESTDBG_SINGLESTEP
+ * each, so that they can be counted. Everything else is completed by an embedded interpreter: one
  * definition of each instruction. The CPU state lives on one side at a time and moves only when the
  * side changes.
  *
@@ -19,6 +19,7 @@
 #include "vmm/base/err.h"
 #include "vmm/base/types.h"
 #include "vmm/cpu/engine.h"
+#include "vmm/cpu/kvm/probe.h"
 #include "vmm/cpu/x86.h"
 
 /* ---- vcpu.c: one VM with one virtual CPU ---- */
@@ -42,7 +43,8 @@ enum rv_kvm_step {
     RV_KVM_BAD_STATE,   /* KVM cannot run in this state; nothing happened */
 };
 
-/* Opens /dev/kvm and checks what this engine needs of it. RV_E_UNSUPPORTED or RV_E_HOST. */
+/* Opens /dev/kvm. RV_E_UNSUPPORTED when there is none that we know, RV_E_HOST when it is refused.
+ */
 int rv_kvm_open(int *fd, struct rv_err *err);
 int rv_kvm_vcpu_init(struct rv_kvm_vcpu *v, struct rv_ram *ram, const struct rv_profile *profile,
                      struct rv_err *err);
@@ -57,6 +59,7 @@ int rv_kvm_step(struct rv_kvm_vcpu *v, struct rv_x86 *x, struct rv_err *err);
 #define RV_KVM_SEEN 1024u
 struct rv_kvm_seen {
     unsigned used;
+    unsigned generation; /* counts how often everything was forgotten */
     struct {
         uint64_t offset, value;
     } slot[RV_KVM_SEEN];
@@ -66,7 +69,8 @@ enum rv_kvm_access { RV_KVM_READ = 0, RV_KVM_WRITE = 1, RV_KVM_FETCH = 2 };
 
 struct rv_kvm;
 /* Translates va for an access that neither faults, leaves RAM nor changes a page-table entry (all
- * accessed and dirty bits are set already): true and the offset into RAM. Everything else: false. */
+ * accessed and dirty bits are set already): true and the offset into RAM. Everything else: false.
+ */
 bool rv_kvm_walk(struct rv_kvm *k, uint64_t va, enum rv_kvm_access access, uint64_t *offset);
 void rv_kvm_forget(struct rv_kvm *k);
 
@@ -77,8 +81,8 @@ struct rv_kvm_plain {
     ZydisMnemonic mnemonic; /* INVALID when it could not be fetched or decoded */
     bool flushes;           /* drops translations, or changes how they are made */
     bool branch;
-    uint64_t next;          /* RIP after it, unless it is a branch */
-    unsigned writes;        /* RAM it may write: page numbers */
+    uint64_t next;   /* RIP after it, unless it is a branch */
+    unsigned writes; /* RAM it may write: page numbers */
     uint64_t page[RV_KVM_WRITES];
 };
 
@@ -87,6 +91,15 @@ struct rv_kvm_plain {
 bool rv_kvm_is_plain(struct rv_kvm *k, struct rv_kvm_plain *p);
 
 /* ---- engine.c ---- */
+
+enum rv_kvm_paging {
+    RV_KVM_UNPAGED,
+    RV_KVM_PAGED_2,
+    RV_KVM_PAGED_3,
+    RV_KVM_PAGED_4,
+    RV_KVM_PAGINGS
+};
+#define RV_KVM_HOPELESS 8
 
 enum rv_kvm_side { RV_KVM_ON_INTERP, RV_KVM_ON_KVM };
 
@@ -98,13 +111,16 @@ struct rv_kvm {
     enum rv_kvm_side side;
     struct rv_x86 x; /* current when on KVM; a copy that may be stale when on the interpreter */
     bool shutdown;   /* triple fault: the interpreter knows, until set() */
+    /* Faults in a row that cannot be the guest's, by kind of paging: some KVMs cannot run a guest
+     * in all of them. At RV_KVM_HOPELESS that kind is left to the interpreter. */
+    unsigned odd_faults[RV_KVM_PAGINGS];
     atomic_bool kicked;
     atomic_bool inside; /* the interpreter runs: kicks go there too */
     struct rv_kvm_vcpu v;
     struct rv_kvm_seen seen;
-    ZydisDecoder decoder[4]; /* by enum in plain.c */
+    ZydisDecoder decoder[4];                       /* by enum in plain.c */
     uint8_t refused[ZYDIS_MNEMONIC_MAX_VALUE + 1]; /* instructions this KVM cannot run */
-    uint64_t steps, helped; /* instructions run by KVM, by the interpreter */
+    struct rv_kvm_counts counts;
 };
 
 void rv_kvm_decoders_init(struct rv_kvm *k);

@@ -20,39 +20,42 @@
 #define PRIVATE_IDENTITY 0xfffbc000ull
 
 int rv_kvm_open(int *fd, struct rv_err *err) {
-    static const struct {
-        int cap;
-        const char *name;
-    } needed[] = {
-        {KVM_CAP_USER_MEMORY, "user memory slots"},
-        {KVM_CAP_SET_GUEST_DEBUG, "single stepping (KVM_CAP_SET_GUEST_DEBUG)"},
-        {KVM_CAP_IMMEDIATE_EXIT, "KVM_CAP_IMMEDIATE_EXIT"},
-        {KVM_CAP_EXT_CPUID, "KVM_CAP_EXT_CPUID"},
-    };
     *fd = -1;
     int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
     if (kvm < 0) {
         if (errno == ENOENT || errno == ENODEV || errno == ENXIO)
-            return rv_fail_errno(err, RV_E_UNSUPPORTED,
-                                 "this host offers no /dev/kvm; " HINT);
+            return rv_fail_errno(err, RV_E_UNSUPPORTED, "this host offers no /dev/kvm; " HINT);
         return rv_fail_errno(err, RV_E_HOST,
                              "cannot open /dev/kvm (is the user in group kvm?); " HINT);
     }
     int version = ioctl(kvm, KVM_GET_API_VERSION, 0);
-    int r = 0;
-    if (version != KVM_API_VERSION)
-        r = rv_fail(err, RV_E_UNSUPPORTED, "/dev/kvm speaks version %d of its API, not %d; " HINT,
-                    version, KVM_API_VERSION);
-    for (size_t i = 0; !r && i < RV_COUNT(needed); i++)
-        if (ioctl(kvm, KVM_CHECK_EXTENSION, needed[i].cap) <= 0)
-            r = rv_fail(err, RV_E_UNSUPPORTED, "this host's KVM lacks %s; " HINT, needed[i].name);
-    if (!r && !(ioctl(kvm, KVM_CHECK_EXTENSION, KVM_CAP_SYNC_REGS) & KVM_SYNC_X86_REGS))
-        r = rv_fail(err, RV_E_UNSUPPORTED, "this host's KVM lacks KVM_CAP_SYNC_REGS; " HINT);
-    if (r) {
+    if (version != KVM_API_VERSION) {
         close(kvm);
-        return r;
+        if (version < 0) return rv_fail(err, RV_E_UNSUPPORTED, "/dev/kvm is no KVM device; " HINT);
+        return rv_fail(err, RV_E_UNSUPPORTED,
+                       "/dev/kvm speaks version %d of its API, not %d; " HINT, version,
+                       KVM_API_VERSION);
     }
     *fd = kvm;
+    return 0;
+}
+
+static int check_needs(int kvm, struct rv_err *err) {
+    static const struct {
+        int cap, bits; /* bits: what the answer must hold */
+        const char *name;
+    } needs[] = {
+        {KVM_CAP_USER_MEMORY, 1, "user memory slots (KVM_CAP_USER_MEMORY)"},
+        {KVM_CAP_EXT_CPUID, 1, "KVM_CAP_EXT_CPUID"},
+        {KVM_CAP_SET_GUEST_DEBUG, 1, "single stepping (KVM_CAP_SET_GUEST_DEBUG)"},
+        {KVM_CAP_IMMEDIATE_EXIT, 1, "KVM_CAP_IMMEDIATE_EXIT"},
+        {KVM_CAP_SYNC_REGS, KVM_SYNC_X86_REGS, "KVM_CAP_SYNC_REGS"},
+    };
+    for (size_t i = 0; i < RV_COUNT(needs); i++) {
+        int has = ioctl(kvm, KVM_CHECK_EXTENSION, needs[i].cap);
+        if (has < 0 || (has & needs[i].bits) != needs[i].bits)
+            return rv_fail(err, RV_E_UNSUPPORTED, "this host's KVM lacks %s; " HINT, needs[i].name);
+    }
     return 0;
 }
 
@@ -69,8 +72,8 @@ static int add_slot(struct rv_kvm_vcpu *v, unsigned slot, rv_gpa gpa, uint8_t *h
     return 0;
 }
 
-/* The profile as KVM's table: KVM derives from it what the paging bits it is given may be. The guest
- * itself is answered by the interpreter. */
+/* The profile as KVM's table: KVM derives from it what the paging bits it is given may be. The
+ * guest itself is answered by the interpreter. */
 static int set_cpuid(struct rv_kvm_vcpu *v, const struct rv_profile *profile, struct rv_err *err) {
     enum { MAX = 64 };
     struct kvm_cpuid2 *t = rv_alloc(sizeof *t + MAX * sizeof t->entries[0]);
@@ -108,6 +111,7 @@ int rv_kvm_vcpu_init(struct rv_kvm_vcpu *v, struct rv_ram *ram, const struct rv_
     *v = (struct rv_kvm_vcpu){
         .kvm = -1, .vm = -1, .cpu = -1, .regs_stale = true, .sregs_stale = true, .flush = true};
     int r = rv_kvm_open(&v->kvm, err);
+    if (!r) r = check_needs(v->kvm, err);
     if (r) return r;
     v->vm = ioctl(v->kvm, KVM_CREATE_VM, 0);
     if (v->vm < 0) return rv_fail_errno(err, RV_E_HOST, "KVM cannot create a VM; " HINT);
@@ -161,9 +165,9 @@ static struct kvm_segment segment(const struct rv_seg *s) {
                                 .unusable = !(s->attr & RV_SEG_P)};
 }
 
-/* Only what plain instructions depend on. Left out on purpose, so that this works on the poorest KVM:
- * PCIDs (CR3's low bits are masked), SMEP, SMAP and UMIP (is_plain has checked the access), TS and EM
- * (no plain instruction touches the FPU), AM, CD and NW, SYSCALL, the descriptor tables. */
+/* Only what plain instructions depend on. Left out on purpose, so that this works on the poorest
+ * KVM: PCIDs (CR3's low bits are masked), SMEP, SMAP and UMIP (is_plain has checked the access), TS
+ * and EM (no plain instruction touches the FPU), AM, CD and NW, SYSCALL, the descriptor tables. */
 static void fill_sregs(const struct rv_kvm_vcpu *v, const struct rv_x86 *x, struct kvm_sregs *s) {
     *s = v->initial;
     s->cs = segment(&x->seg[RV_CS]);
@@ -178,9 +182,9 @@ static void fill_sregs(const struct rv_kvm_vcpu *v, const struct rv_x86 *x, stru
     s->idt = (struct kvm_dtable){0};
     s->cr0 = (x->cr0 & (RV_CR0_PE | RV_CR0_PG | RV_CR0_WP)) | RV_CR0_ET | RV_CR0_NE;
     s->cr2 = 0;
-    s->cr3 = x->cr0 & RV_CR0_PG ? x->cr3 & (x->efer & RV_EFER_LMA ? 0x000ffffffffff000ull
-                                                                  : 0xffffffe0ull)
-                                : 0;
+    s->cr3 = x->cr0 & RV_CR0_PG
+                 ? x->cr3 & (x->efer & RV_EFER_LMA ? 0x000ffffffffff000ull : 0xffffffe0ull)
+                 : 0;
     s->cr4 = x->cr4 & (RV_CR4_PSE | RV_CR4_PAE | RV_CR4_PGE);
     s->efer = x->efer & (RV_EFER_LME | RV_EFER_LMA | RV_EFER_NXE);
 }
@@ -254,8 +258,9 @@ int rv_kvm_step(struct rv_kvm_vcpu *v, struct rv_x86 *x, struct rv_err *err) {
     case KVM_EXIT_INTERNAL_ERROR: v->regs_stale = v->sregs_stale = true; return RV_KVM_REFUSED;
     case KVM_EXIT_FAIL_ENTRY: v->regs_stale = v->sregs_stale = true; return RV_KVM_BAD_STATE;
     default:
-        return rv_fail(err, RV_E_HOST,
-                       "KVM left an instruction at rip 0x%llx by exit %u, which it cannot need; " HINT,
-                       (unsigned long long)x->rip, v->run->exit_reason);
+        return rv_fail(
+            err, RV_E_HOST,
+            "KVM left an instruction at rip 0x%llx by exit %u, which it cannot need; " HINT,
+            (unsigned long long)x->rip, v->run->exit_reason);
     }
 }

@@ -1,7 +1,7 @@
 /* A read-only walk of the guest's page tables (SDM 3A chapter 4), which finds accesses that change
  * nothing but the data itself. It also keeps KVM's cached translations honest: the software engines
- * behave as a CPU without a TLB would, so every entry that KVM may have cached is remembered with its
- * value, and a different value found later makes KVM forget everything first. */
+ * behave as a CPU without a TLB would, so every entry that KVM may have cached is remembered with
+ * its value, and a different value found later makes KVM forget everything first. */
 #include <string.h>
 
 #include "vmm/cpu/kvm/kvm.h"
@@ -17,6 +17,7 @@
 void rv_kvm_forget(struct rv_kvm *k) {
     memset(k->seen.slot, 0xff, sizeof k->seen.slot);
     k->seen.used = 0;
+    k->seen.generation++;
     k->v.flush = true;
 }
 
@@ -37,14 +38,6 @@ static void remember(struct rv_kvm *k, uint64_t offset, uint64_t value) {
     s->slot[n].offset = offset;
     s->slot[n].value = value;
     s->used++;
-}
-
-/* Remembers the entries of one walk together: a flush half way must not lose the first of them. */
-static void remember_all(struct rv_kvm *k, const uint64_t *offsets, const uint64_t *entries,
-                         unsigned count) {
-    for (unsigned i = 0; i < count; i++) remember(k, offsets[i], entries[i]);
-    if (k->seen.used < count)
-        for (unsigned i = 0; i < count; i++) remember(k, offsets[i], entries[i]);
 }
 
 bool rv_kvm_walk(struct rv_kvm *k, uint64_t va, enum rv_kvm_access access, uint64_t *offset) {
@@ -102,6 +95,6 @@ bool rv_kvm_walk(struct rv_kvm *k, uint64_t va, enum rv_kvm_access access, uint6
     }
     if (write && !may_write && (user || (x->cr0 & RV_CR0_WP))) return false;
     if (fetch && nx) return false;
-    remember_all(k, offsets, entries, count);
+    for (unsigned i = 0; i < count; i++) remember(k, offsets[i], entries[i]);
     return true;
 }
