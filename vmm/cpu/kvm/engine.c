@@ -92,8 +92,11 @@ static int kvm_step(struct rv_kvm *k, const struct rv_kvm_plain *p, struct rv_er
         if (!may_fault(p->mnemonic)) k->odd_faults[paging(&k->x)]++;
         k->counts.faulted++;
         return 0;
-    case RV_KVM_REFUSED: k->refused[p->mnemonic] = 1; /* fall through */
-    case RV_KVM_BAD_STATE: k->counts.refused++; return 0;
+    case RV_KVM_REFUSED:
+    case RV_KVM_BAD_STATE:
+        if (r == RV_KVM_REFUSED) k->refused[p->mnemonic] = 1;
+        k->counts.refused++;
+        return 0;
     default: return r;
     }
 }
