@@ -1,6 +1,7 @@
 #include "vmm/machine.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "vmm/base/buf.h"
 #include "vmm/clock.h"
@@ -83,18 +84,25 @@ int rv_machine_new(struct rv_machine **out, const struct rv_machine_config *conf
     if (r) goto fail;
     uint64_t epoch = 0;
     r = nd->ops->query(nd, rv_machine_now(m), RV_SRC_RTC, &epoch, err);
+    for (unsigned i = 0; !r && i < RV_BOOT_SEED / 8; i++) {
+        uint64_t bits = 0;
+        r = nd->ops->query(nd, rv_machine_now(m), RV_SRC_ENTROPY, &bits, err);
+        memcpy(m->config.boot.seed + 8 * i, &bits, 8);
+    }
     if (r) goto fail;
     struct rv_pc_host host = {.ctx = m,
                               .now = board_now,
                               .effect = board_effect,
                               .stop = board_stop,
                               .attention = board_attention};
-    struct rv_pc_config pc = {.tsc_hz = config->profile->tsc_hz, .boot_epoch = epoch};
+    struct rv_pc_config pc = {.tsc_hz = config->profile->tsc_hz,
+                              .boot_epoch = epoch,
+                              .phys_bits = config->profile->phys_bits};
     r = rv_pc_new(&m->pc, &m->ram, &pc, &host, err);
     if (r) goto fail;
     struct rv_x86 cpu;
     rv_x86_reset(&cpu);
-    r = rv_boot_load(&config->boot, &m->ram, &cpu, &m->boot_kind, err);
+    r = rv_boot_load(&m->config.boot, &m->ram, &cpu, &m->boot_kind, err);
     if (!r) r = m->engine->ops->set(m->engine, &cpu, err);
     if (r) goto fail;
     *out = m;
@@ -151,7 +159,8 @@ static int pushes(struct rv_machine *m, bool idle, struct rv_err *err) {
         if (r) return r;
         switch (p.kind) {
         case RV_PUSH_NONE:
-            if (q.idle) return rv_fail(err, RV_E_BUG, "an idle guest was given nothing to wait for");
+            if (q.idle)
+                return rv_fail(err, RV_E_BUG, "an idle guest was given nothing to wait for");
             return taken;
         case RV_PUSH_INPUT: {
             size_t n = rv_pc_input(m->pc, p.source, p.data, p.len);
@@ -171,9 +180,7 @@ static int pushes(struct rv_machine *m, bool idle, struct rv_err *err) {
             m->clock.jumped += p.time - q.at.time;
             tick(m);
             break;
-        case RV_PUSH_STOP:
-            board_stop(m, (enum rv_stop)p.value, 0);
-            return 1;
+        case RV_PUSH_STOP: board_stop(m, (enum rv_stop)p.value, 0); return 1;
         }
         taken = 1;
         if (rv_pc_intr(m->pc) || m->stop) idle = false;
@@ -279,9 +286,15 @@ void rv_machine_kick(struct rv_machine *m) {
 }
 
 enum rv_boot_kind rv_machine_boot_kind(const struct rv_machine *m) { return m->boot_kind; }
-struct rv_pc *rv_machine_pc(struct rv_machine *m) { return m->pc; }
-struct rv_ram *rv_machine_ram(struct rv_machine *m) { return &m->ram; }
-struct rv_engine *rv_machine_engine(struct rv_machine *m) { return m->engine; }
+struct rv_pc *rv_machine_pc(struct rv_machine *m) {
+    return m->pc;
+}
+struct rv_ram *rv_machine_ram(struct rv_machine *m) {
+    return &m->ram;
+}
+struct rv_engine *rv_machine_engine(struct rv_machine *m) {
+    return m->engine;
+}
 
 /* ---- names ---- */
 
@@ -312,6 +325,7 @@ const char *rv_stop_text(enum rv_stop reason) {
 }
 
 const char *rv_source_name(enum rv_source source) {
-    static const char *const names[] = {"none", "console", "debugcon", "clock", "rtc", "cpu", "ram"};
+    static const char *const names[] = {"none", "console", "debugcon", "clock",
+                                        "rtc",  "cpu",     "ram",      "entropy"};
     return (unsigned)source < RV_COUNT(names) ? names[source] : "unknown";
 }

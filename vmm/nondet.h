@@ -22,8 +22,8 @@ enum rv_push_kind {
     RV_PUSH_STOP = 3,  /* stop: reason in value (enum rv_stop) */
 };
 
-/* Something the host pushes into the machine at a safe point. data belongs to the giver and is valid
- * until the next call of any verb. */
+/* Something the host pushes into the machine at a safe point. data belongs to the giver and is
+ * valid until the next call of any verb. */
 struct rv_push {
     enum rv_push_kind kind;
     enum rv_source source;

@@ -154,6 +154,7 @@ void rv_pc_tick(struct rv_pc *pc, rv_ns now) {
     /* In order of time, then of position. A device's tick moves its own deadline beyond now; the
      * bound is for states from a damaged trace. */
     for (unsigned n = 0; n < 4 * DEVICES && pc->deadline <= now; n++) {
+        if (pc->deadline == RV_NEVER) return;
         size_t i = 0;
         while (pc->due[i] != pc->deadline) i++;
         pc->dev[i].ops->tick(&pc->dev[i], now);

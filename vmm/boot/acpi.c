@@ -15,6 +15,11 @@ static void put16(uint8_t *p, uint16_t v) { memcpy(p, &v, sizeof v); }
 static void put32(uint8_t *p, uint32_t v) { memcpy(p, &v, sizeof v); }
 static void put64(uint8_t *p, uint64_t v) { memcpy(p, &v, sizeof v); }
 
+/* Identifiers in tables have no NUL. */
+static void put_text(uint8_t *p, const char *text) {
+    while (*text) *p++ = (uint8_t)*text++;
+}
+
 static uint8_t checksum(const uint8_t *p, size_t n) {
     uint8_t sum = 0;
     while (n--) sum = (uint8_t)(sum + *p++);
@@ -25,11 +30,11 @@ static uint8_t checksum(const uint8_t *p, size_t n) {
 static size_t begin(struct rv_buf *b, const char *signature, uint8_t revision) {
     size_t at = b->len;
     uint8_t h[HEADER] = {0};
-    memcpy(h, signature, 4);
+    put_text(h, signature);
     h[8] = revision;
-    memcpy(h + 10, "RETRO RETROVSR", 14); /* OEM and table identifiers */
+    put_text(h + 10, "RETRO RETROVSR"); /* OEM and table identifiers */
     put32(h + 24, 1);
-    memcpy(h + 28, "RVSR", 4);
+    put_text(h + 28, "RVSR");
     put32(h + 32, 1);
     rv_buf_put(b, h, sizeof h);
     return at;
@@ -217,8 +222,8 @@ int rv_boot_acpi(struct rv_ram *ram, rv_gpa *rsdp, struct rv_err *err) {
     finish(&b, xsdt);
 
     uint8_t *p = b.data; /* 5.2.5.3 */
-    memcpy(p, "RSD PTR ", 8);
-    memcpy(p + 9, "RETRO ", 6);
+    put_text(p, "RSD PTR ");
+    put_text(p + 9, "RETRO ");
     p[15] = 2;
     put32(p + 16, (uint32_t)(base + rsdt));
     put32(p + 20, 36);

@@ -30,14 +30,14 @@ int rv_boot_place(struct rv_loader *l, const char *what, rv_gpa gpa, const void 
         return rv_fail(l->err, RV_E_USAGE,
                        "%s: %s needs memory at 0x%llx..0x%llx, but the guest has it only up to "
                        "0x%llx; give it more --memory",
-                       name, what, (unsigned long long)gpa, (unsigned long long)(gpa + size),
+                       name, what, (unsigned long long)gpa, (unsigned long long)gpa + size,
                        (unsigned long long)low);
     if (overlaps(gpa, size, RV_BOOT_AREA, RV_BOOT_AREA_END) ||
         overlaps(gpa, size, RV_ACPI_AREA, RV_ACPI_AREA_END))
         return rv_fail(l->err, RV_E_FORMAT,
                        "%s: %s at 0x%llx..0x%llx lies over the boot data (0x%x..0x%x) or the ACPI "
                        "tables (0x%x..0x%x)",
-                       name, what, (unsigned long long)gpa, (unsigned long long)(gpa + size),
+                       name, what, (unsigned long long)gpa, (unsigned long long)gpa + size,
                        RV_BOOT_AREA, RV_BOOT_AREA_END, RV_ACPI_AREA, RV_ACPI_AREA_END);
     rv_assert(len <= size);
     bool ok = rv_ram_write(l->ram, gpa, data, len);

@@ -22,15 +22,20 @@ struct rv_image {
     size_t len;
 };
 
+#define RV_BOOT_SEED 32 /* bytes */
+
 struct rv_boot_request {
     enum rv_boot_kind kind; /* AUTO: told from the image */
     struct rv_image kernel;
     struct rv_image initrd; /* data NULL: none. Multiboot: its first module */
     const char *cmdline;    /* NULL: empty */
+    /* Randomness that firmware hands to an operating system which asks for it (Linux: setup data
+     * RNG_SEED). */
+    uint8_t seed[RV_BOOT_SEED];
 };
 
-/* Loads into zeroed RAM, writes the ACPI tables, and fills *cpu (already reset). *kind gets what the
- * image was. RV_E_FORMAT for an image that is none of these or damaged (says what is wrong),
+/* Loads into zeroed RAM, writes the ACPI tables, and fills *cpu (already reset). *kind gets what
+ * the image was. RV_E_FORMAT for an image that is none of these or damaged (says what is wrong),
  * RV_E_USAGE for one that does not fit the memory. The image is not trusted. */
 int rv_boot_load(const struct rv_boot_request *req, struct rv_ram *ram, struct rv_x86 *cpu,
                  enum rv_boot_kind *kind, struct rv_err *err);

@@ -70,7 +70,7 @@ static int check(struct rv_loader *l, struct kernel *k) {
     k->code_len = (uint64_t)rv_get32(h + SYSSIZE) * 16;
     if (setup > image->len || k->code_len > image->len - setup)
         return rv_fail(l->err, RV_E_FORMAT, "%s is cut short: %zu bytes of %llu", image->name,
-                       image->len, (unsigned long long)(setup + k->code_len));
+                       image->len, (unsigned long long)setup + k->code_len);
     if (k->code_len <= ENTRY64)
         return rv_fail(l->err, RV_E_FORMAT, "%s holds no kernel", image->name);
     k->code = h + setup;
@@ -114,6 +114,17 @@ static void put16(uint8_t *p, uint16_t v) { memcpy(p, &v, sizeof v); }
 static void put32(uint8_t *p, uint32_t v) { memcpy(p, &v, sizeof v); }
 static void put64(uint8_t *p, uint64_t v) { memcpy(p, &v, sizeof v); }
 
+/* One entry of the setup data list: a seed for the kernel's random numbers, which without a
+ * hardware generator would have little to start from. The kernel wipes it after use. */
+static void write_seed(struct rv_loader *l) {
+    enum { SETUP_RNG_SEED = 9, HEADER = 16 };
+    uint8_t data[HEADER + RV_BOOT_SEED] = {0};
+    put32(data + 8, SETUP_RNG_SEED);
+    put32(data + 12, RV_BOOT_SEED);
+    memcpy(data + HEADER, l->req->seed, RV_BOOT_SEED);
+    rv_boot_put(l, RV_BOOT_LISTS, data, sizeof data);
+}
+
 static void write_zero_page(struct rv_loader *l, const struct kernel *k) {
     uint8_t zero[RV_PAGE_SIZE] = {0};
     const uint8_t *h = l->req->kernel.data;
@@ -126,7 +137,7 @@ static void write_zero_page(struct rv_loader *l, const struct kernel *k) {
     put32(zero + CMD_LINE_PTR, RV_BOOT_CMDLINE);
     put32(zero + RAMDISK_IMAGE, (uint32_t)k->initrd);
     put32(zero + RAMDISK_SIZE, k->initrd ? (uint32_t)l->req->initrd.len : 0);
-    put64(zero + SETUP_DATA, 0);
+    put64(zero + SETUP_DATA, RV_BOOT_LISTS);
     put64(zero + ACPI_RSDP_ADDR, l->rsdp);
 
     struct rv_e820 map[RV_E820_MAX];
@@ -148,6 +159,7 @@ int rv_load_bzimage(struct rv_loader *l) {
     if (!rc) rc = place_initrd(l, &k);
     if (!rc) rc = rv_boot_cmdline(l, "", rv_get32(l->req->kernel.data + CMDLINE_SIZE));
     if (rc) return rc;
+    write_seed(l);
     write_zero_page(l, &k);
     rv_boot_long(l, k.load + ENTRY64);
     l->cpu->gpr[RV_RSI] = RV_BOOT_INFO;

@@ -72,7 +72,7 @@ int rv_elf_load(struct rv_loader *l, const struct rv_elf *elf, uint64_t *end) {
     }
     if (!*end)
         return rv_fail(l->err, RV_E_FORMAT, "%s: nothing to load in this ELF file",
-                       elf->image->name);
+                       l->req->kernel.name);
     return 0;
 }
 
@@ -106,13 +106,13 @@ static int pvh_entry(struct rv_loader *l, const struct rv_elf *elf, uint64_t *en
         if (!find_entry(elf->image->data + s.offset, s.filesz, s.align, entry)) continue;
         if (*entry > UINT32_MAX)
             return rv_fail(l->err, RV_E_FORMAT, "%s: its PVH entry lies beyond 4 GiB",
-                           elf->image->name);
+                           l->req->kernel.name);
         return 0;
     }
     return rv_fail(l->err, RV_E_FORMAT,
                    "%s: an ELF file with neither a PVH entry note nor a multiboot header; a Linux "
                    "kernel needs CONFIG_PVH, or boot its bzImage",
-                   elf->image->name);
+                   l->req->kernel.name);
 }
 
 static int place_module(struct rv_loader *l, uint64_t end, uint64_t *at) {
@@ -158,8 +158,8 @@ static void write_start_info(struct rv_loader *l, uint64_t module) {
 }
 
 int rv_load_pvh(struct rv_loader *l) {
-    struct rv_elf elf;
-    uint64_t entry = 0, end, module;
+    struct rv_elf elf = {0};
+    uint64_t entry = 0, end = 0, module = 0;
     int rc = rv_elf_open(&l->req->kernel, &elf, l->err);
     if (!rc) rc = pvh_entry(l, &elf, &entry);
     if (!rc) rc = rv_elf_load(l, &elf, &end);

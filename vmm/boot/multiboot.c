@@ -47,7 +47,7 @@ static int load_addresses(struct rv_loader *l, size_t header, uint64_t *entry, u
 }
 
 static int load_elf(struct rv_loader *l, uint64_t *entry, uint64_t *end) {
-    struct rv_elf elf;
+    struct rv_elf elf = {0};
     int rc = rv_elf_open(&l->req->kernel, &elf, l->err);
     if (!rc) rc = rv_elf_load(l, &elf, end);
     if (rc) return rc;

@@ -11,6 +11,7 @@
 
 #define FIFO_SIZE 16u
 #define UART_GSI  4
+#define LISTENING 4 /* LSR reads in a row that set-up code does not make (Linux makes two) */
 
 enum { IER_RDA = 1, IER_THRE = 2, IER_RLS = 4, IER_MSI = 8 };
 enum { IIR_NONE = 1, IIR_MSI = 0, IIR_THRE = 2, IIR_RDA = 4, IIR_RLS = 6, IIR_TIMEOUT = 12 };
@@ -24,7 +25,7 @@ struct uart {
     uint8_t fcr; /* enable and trigger bits only: the reset bits clear themselves */
     uint8_t overrun;
     uint8_t thre_int; /* the THRE interrupt condition is latched */
-    uint8_t polls;    /* LSR reads in a row, up to 2: tells a guest that polls for input */
+    uint8_t polls;    /* LSR reads in a row, up to LISTENING: tells a guest that polls for input */
     uint8_t rx[FIFO_SIZE];
     uint8_t rx_head, rx_len;
 };
@@ -54,10 +55,13 @@ static unsigned iir(const struct uart *s) {
 }
 
 /* The PC gates the interrupt with OUT2, which loopback forces inactive at the pin (8.6.7). */
+static bool line_enabled(const struct uart *s) {
+    return (s->mcr & (MCR_OUT2 | MCR_LOOP)) == MCR_OUT2;
+}
+
 static void update(struct rv_dev *dev) {
     const struct uart *s = dev->state;
-    bool enabled = (s->mcr & (MCR_OUT2 | MCR_LOOP)) == MCR_OUT2;
-    rv_dev_irq(dev, UART_GSI, enabled && iir(s) != IIR_NONE);
+    rv_dev_irq(dev, UART_GSI, line_enabled(s) && iir(s) != IIR_NONE);
 }
 
 static void receive(struct uart *s, uint8_t c) {
@@ -106,10 +110,12 @@ static void transmit(struct rv_dev *dev, uint8_t c) {
 }
 
 static void set_fcr(struct uart *s, uint8_t v) {
-    bool toggled = (v ^ s->fcr) & FCR_ENABLE;
-    if (toggled || ((v & FCR_ENABLE) && (v & FCR_CLEAR_RX))) s->rx_head = s->rx_len = 0;
+    bool enable = v & FCR_ENABLE, was = s->fcr & FCR_ENABLE;
+    /* Changing modes clears the FIFOs (8.5). Enabling them here keeps a received character: Linux
+     * sets IER just before, and the character that this let in would be lost each time. */
+    if ((was && !enable) || (enable && (v & FCR_CLEAR_RX))) s->rx_head = s->rx_len = 0;
     /* The other bits are programmed only together with bit 0 (8.5). */
-    s->fcr = v & FCR_ENABLE ? v & 0xc1 : 0;
+    s->fcr = enable ? v & 0xc1 : 0;
 }
 
 static void uart_reset(struct rv_dev *dev) {
@@ -137,7 +143,7 @@ static uint64_t uart_read(struct rv_dev *dev, unsigned region, uint64_t offset, 
     case 5:
         v = (uint8_t)(LSR_THRE | LSR_TEMT | (s->rx_len ? LSR_DR : 0) | (s->overrun ? LSR_OE : 0));
         s->overrun = 0;
-        if (s->polls < 2) s->polls++;
+        if (s->polls < LISTENING) s->polls++;
         break;
     case 6:
         v = s->msr;
@@ -183,12 +189,14 @@ static void uart_write(struct rv_dev *dev, unsigned region, uint64_t offset, uns
     update(dev);
 }
 
-/* Input is let in only while the guest listens, by interrupt or by polling LSR, so that what comes
- * before its driver is up waits outside instead of being thrown away by the driver's set-up. */
+/* Input is let in only while the guest listens, so that what comes before its driver is up waits
+ * outside instead of being thrown away by the driver's set-up: when received data would interrupt
+ * (drivers set IER for a moment while they probe, but not OUT2 with it), or when it polls LSR. */
 static size_t uart_input_room(const struct rv_dev *dev) {
     const struct uart *s = dev->state;
     if (s->mcr & MCR_LOOP) return 0;
-    if (!(s->ier & IER_RDA) && s->polls < 2) return 0;
+    bool by_interrupt = (s->ier & IER_RDA) && line_enabled(s);
+    if (!by_interrupt && s->polls < LISTENING) return 0;
     unsigned cap = capacity(s);
     return s->rx_len < cap ? cap - s->rx_len : 0;
 }

@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -38,6 +39,11 @@ static uint64_t wall(void) {
 static int live_query(struct rv_nondet *nd, struct rv_point at, enum rv_source source,
                       uint64_t *value, struct rv_err *err) {
     (void)nd;
+    if (source == RV_SRC_ENTROPY) {
+        if (getrandom(value, sizeof *value, 0) != sizeof *value)
+            return rv_fail_errno(err, RV_E_HOST, "the host gives no random bits");
+        return 0;
+    }
     if (source != RV_SRC_RTC)
         return rv_fail(err, RV_E_BUG, "no value for source %d at %llu", source,
                        (unsigned long long)at.icount);
@@ -97,10 +103,8 @@ static bool give_input(struct rv_live *l, size_t room, struct rv_push *out) {
     size_t n = l->in_len - l->in_pos;
     if (n > room) n = room;
     if (!n) return false;
-    *out = (struct rv_push){.kind = RV_PUSH_INPUT,
-                            .source = RV_SRC_CONSOLE,
-                            .data = l->in + l->in_pos,
-                            .len = n};
+    *out = (struct rv_push){
+        .kind = RV_PUSH_INPUT, .source = RV_SRC_CONSOLE, .data = l->in + l->in_pos, .len = n};
     l->in_pos += n;
     return true;
 }
@@ -135,8 +139,8 @@ static int live_next(struct rv_nondet *nd, const struct rv_next *q, struct rv_pu
                 if (give_stop(l, q, stop, out) || give_input(l, q->input_room, out)) return 0;
                 if (wait > IDLE_SLICE) continue;
             } else if (l->config.pace && elapsed > q->at.time + PACE_SLACK) {
-                *out = (struct rv_push){
-                    .kind = RV_PUSH_JUMP, .source = RV_SRC_CLOCK, .time = elapsed};
+                *out =
+                    (struct rv_push){.kind = RV_PUSH_JUMP, .source = RV_SRC_CLOCK, .time = elapsed};
                 return 0;
             }
             *out = (struct rv_push){0};
@@ -149,8 +153,8 @@ static int live_next(struct rv_nondet *nd, const struct rv_next *q, struct rv_pu
         }
         bool due = !l->config.pace ? q->deadline != RV_NEVER : q->deadline <= elapsed;
         if (due) {
-            *out = (struct rv_push){
-                .kind = RV_PUSH_JUMP, .source = RV_SRC_CLOCK, .time = q->deadline};
+            *out =
+                (struct rv_push){.kind = RV_PUSH_JUMP, .source = RV_SRC_CLOCK, .time = q->deadline};
             return 0;
         }
         uint64_t wait = IDLE_SLICE;
@@ -162,8 +166,8 @@ static int live_next(struct rv_nondet *nd, const struct rv_next *q, struct rv_pu
             elapsed = wall() - l->started;
             if (elapsed > q->deadline) elapsed = q->deadline;
             if (elapsed > q->at.time) {
-                *out = (struct rv_push){
-                    .kind = RV_PUSH_JUMP, .source = RV_SRC_CLOCK, .time = elapsed};
+                *out =
+                    (struct rv_push){.kind = RV_PUSH_JUMP, .source = RV_SRC_CLOCK, .time = elapsed};
                 return 0;
             }
         }
@@ -236,4 +240,6 @@ int rv_live_new(struct rv_live **out, const struct rv_live_config *config, struc
 }
 
 void rv_live_free(struct rv_live *l) { free(l); }
-struct rv_nondet *rv_live_nondet(struct rv_live *l) { return &l->nd; }
+struct rv_nondet *rv_live_nondet(struct rv_live *l) {
+    return &l->nd;
+}

@@ -92,9 +92,9 @@ Test(uart, fifo_trigger_and_timeout) {
 Test(uart, input_waits_until_the_guest_listens) {
     struct fake *f = fake_new(&rv_dev_uart16550);
     cr_expect_eq(feed(f, "a"), 0);
-    GET(LSR);
+    GET(LSR), GET(LSR), GET(LSR);
     cr_expect_eq(feed(f, "a"), 0);
-    GET(LSR); /* twice in a row: a polling guest */
+    GET(LSR); /* the fourth in a row: a polling guest */
     cr_expect_eq(f->dev.ops->input_room(&f->dev), 1);
     cr_expect_eq(feed(f, "ab"), 1);
     cr_expect_eq(GET(LSR) & 1, 1);
@@ -103,8 +103,17 @@ Test(uart, input_waits_until_the_guest_listens) {
     GET(LSR);
     cr_expect_eq(feed(f, "b"), 0, "a guest that polls to send does not listen");
     /* What a driver's set-up reads must not count as listening. */
-    GET(LSR), GET(RBR), GET(IIR), GET(MSR), GET(LSR);
+    GET(LSR), GET(RBR), GET(IIR), GET(MSR), GET(LSR), GET(LSR);
     cr_expect_eq(feed(f, "b"), 0);
+    PUT(IER, 0x0f);
+    cr_expect_eq(feed(f, "b"), 0, "probing IER, the line still gated");
+    PUT(MCR, 8);
+    cr_expect_eq(feed(f, "b"), 1);
+    PUT(FCR, 1);
+    cr_expect_eq(GET(RBR), 'b', "enabling the FIFOs keeps it");
+    feed(f, "c");
+    PUT(FCR, 0);
+    cr_expect_eq(GET(LSR) & 1, 0, "disabling clears");
     fake_free(f);
 }
 
@@ -119,7 +128,7 @@ Test(uart, loopback) {
     cr_expect_eq(f->out_len, 0);
     cr_expect_eq(GET(LSR) & 1, 1);
     cr_expect_eq(GET(RBR), 0xae);
-    GET(LSR), GET(LSR);
+    GET(LSR), GET(LSR), GET(LSR), GET(LSR);
     cr_expect_eq(feed(f, "x"), 0, "the line is cut in loopback");
     fake_free(f);
 }

@@ -1,0 +1,87 @@
+/* What the files of the retro command share. One file a subcommand, named cmd_<name>.c. */
+#ifndef RV_TOOLS_RETRO_H
+#define RV_TOOLS_RETRO_H
+
+#include <getopt.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "vmm/base/err.h"
+#include "vmm/machine.h"
+
+/* Exit statuses; documented in retro(1). */
+enum retro_status {
+    RETRO_OK = 0,
+    RETRO_USAGE = 2,       /* the command line asks for something absurd */
+    RETRO_HOST = 3,        /* the host refused: file, memory, device, full disk */
+    RETRO_FORMAT = 4,      /* a damaged trace, or not the file it should be */
+    RETRO_DIVERGED = 5,    /* replay did not reproduce the recording */
+    RETRO_UNSUPPORTED = 6, /* this build or host cannot do it */
+    RETRO_INTERNAL = 70,   /* a bug of ours */
+    RETRO_INTERRUPTED = 130,
+};
+int retro_status_of(int rv_code);
+
+struct retro_command {
+    const char *name;
+    const char *brief;                  /* one line for the list of commands */
+    const char *help;                   /* usage, options, example */
+    int (*main)(int argc, char **argv); /* argv[0] is the subcommand; returns an exit status */
+};
+extern const struct retro_command retro_cmd_run, retro_cmd_record, retro_cmd_replay, retro_cmd_info,
+    retro_cmd_events, retro_cmd_verify, retro_cmd_salvage, retro_cmd_doctor;
+
+/* Prints "retro: <message>" to stderr and returns the exit status of err->code. */
+int retro_error(const struct rv_err *err);
+/* A wrong command line: prints it with a pointer to --help; returns RETRO_USAGE. */
+int retro_usage(const struct retro_command *cmd, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3)));
+/* Answers getopt_long's '?' and ':' for cmd. */
+int retro_bad_option(const struct retro_command *cmd, int opt, char **argv);
+
+/* options.c: false when the text is not such a number. Sizes take K, M, G; counts k, M, G. */
+bool retro_parse_size(const char *text, uint64_t *bytes);
+bool retro_parse_count(const char *text, uint64_t *n);
+bool retro_parse_seconds(const char *text, uint64_t *ns);
+/* A position: a count, or "end". */
+bool retro_parse_position(const char *text, rv_icount *position);
+/* An engine by name ("auto" chooses; why, on stderr, when verbose). */
+int retro_engine(const char *name, bool verbose, const struct rv_engine_ops **out,
+                 struct rv_err *err);
+
+/* term.c: stop requests and the terminal. */
+extern _Atomic int retro_stop; /* enum rv_stop, set by SIGINT, SIGTERM, SIGHUP */
+void retro_catch_signals(void);
+void retro_kick_on_signal(struct rv_machine *m); /* NULL: none any more */
+/* Puts the terminal on fd into the mode a guest's console wants; undone at exit. */
+void retro_raw_terminal(int fd);
+void retro_restore_terminal(void);
+
+/* meter.c: a choke point that hands everything through and shows progress on a terminal. */
+struct retro_meter;
+struct retro_meter *retro_meter_new(bool show, const char *verb, rv_icount total);
+struct rv_nondet *retro_meter_wrap(void *meter, struct rv_nondet *inner);
+void retro_meter_free(struct retro_meter *m); /* clears the line */
+
+/* summary.c: the line at the end of run, record and replay. */
+struct retro_summary {
+    const char *verb; /* "ran", "recorded", "replayed" */
+    double seconds;
+    struct rv_end end;
+    bool has_events;
+    uint64_t events;
+    bool has_trace;
+    uint64_t trace_bytes, image_bytes;
+    const char *engine;
+    const char *note; /* appended, or NULL */
+};
+void retro_print_summary(const struct retro_summary *s, bool json);
+double retro_now(void); /* seconds, monotonic */
+/* "1,234,567" in a caller's buffer of 32 bytes. */
+const char *retro_group(uint64_t n, char buf[32]);
+/* Bytes of untrusted text made safe for a terminal; quotes and control bytes as \xNN. */
+void retro_print_text(FILE *out, const uint8_t *data, size_t len);
+
+#endif
