@@ -128,10 +128,8 @@ static int rec_effect(struct rv_nondet *nd, struct rv_point at, enum rv_source s
     for (size_t i = 0; i < len; i++) {
         if (e->len && (e->source != sink || e->len == EFFECT_MAX)) close_effect(r);
         if (!e->len) {
-            *e = (struct rv_trace_event){.kind = RV_TRACE_EFFECT,
-                                         .source = sink,
-                                         .position = at.icount,
-                                         .time = at.time};
+            *e = (struct rv_trace_event){
+                .kind = RV_TRACE_EFFECT, .source = sink, .position = at.icount, .time = at.time};
             rv_effect_hash_begin(&r->effect_hash);
         }
         r->effect_data[e->len++] = p[i];
@@ -143,8 +141,8 @@ static int rec_effect(struct rv_nondet *nd, struct rv_point at, enum rv_source s
     return r->inner->ops->effect(r->inner, at, sink, data, len, err);
 }
 
-static int rec_digest(struct rv_nondet *nd, struct rv_point at, enum rv_source what,
-                      uint64_t value, struct rv_err *err) {
+static int rec_digest(struct rv_nondet *nd, struct rv_point at, enum rv_source what, uint64_t value,
+                      struct rv_err *err) {
     struct rv_recorder *r = of(nd);
     if (what == RV_SRC_CPU)
         r->cpu_digest = value;
@@ -161,15 +159,15 @@ static int rec_digest(struct rv_nondet *nd, struct rv_point at, enum rv_source w
 static int rec_stopped(struct rv_nondet *nd, const struct rv_end *end, struct rv_err *err) {
     struct rv_recorder *r = of(nd);
     const char *text = rv_stop_text(end->reason);
-    event(r, (struct rv_trace_event){
-                 .kind = RV_TRACE_STOP,
-                 .source = r->pushed_stop ? RV_STOPPED_FROM_OUTSIDE : RV_STOPPED_BY_GUEST,
-                 .position = end->at.icount,
-                 .time = end->at.time,
-                 .value = end->reason,
-                 .value2 = end->code,
-                 .data = (const uint8_t *)text,
-                 .len = strlen(text)});
+    event(r, (struct rv_trace_event){.kind = RV_TRACE_STOP,
+                                     .source = r->pushed_stop ? RV_STOPPED_FROM_OUTSIDE
+                                                              : RV_STOPPED_BY_GUEST,
+                                     .position = end->at.icount,
+                                     .time = end->at.time,
+                                     .value = end->reason,
+                                     .value2 = end->code,
+                                     .data = (const uint8_t *)text,
+                                     .len = strlen(text)});
     return r->inner->ops->stopped(r->inner, end, err);
 }
 
@@ -195,7 +193,9 @@ int rv_recorder_new(struct rv_recorder **out, struct rv_nondet *inner,
 }
 
 void rv_recorder_free(struct rv_recorder *r) { free(r); }
-struct rv_nondet *rv_recorder_nondet(struct rv_recorder *r) { return &r->nd; }
+struct rv_nondet *rv_recorder_nondet(struct rv_recorder *r) {
+    return &r->nd;
+}
 uint64_t rv_recorder_console_bytes(const struct rv_recorder *r) { return r->console_bytes; }
 
 int rv_recorder_failure(const struct rv_recorder *r, struct rv_err *err) {

@@ -43,8 +43,9 @@ static void identify_host(struct host_cpu *h) {
 }
 
 int rv_record_begin(struct rv_record **out, const struct rv_record_config *config,
-                    struct rv_nondet *live, struct rv_nondet *(*wrap)(void *ctx, struct rv_nondet *),
-                    void *ctx, struct rv_err *err) {
+                    struct rv_nondet *live,
+                    struct rv_nondet *(*wrap)(void *ctx, struct rv_nondet *), void *ctx,
+                    struct rv_err *err) {
     struct rv_record *r = rv_alloc(sizeof *r);
     const struct rv_machine_config *mc = &config->machine;
     struct host_cpu host;
@@ -69,7 +70,8 @@ int rv_record_begin(struct rv_record **out, const struct rv_record_config *confi
     const struct rv_dev_ops *const *models = rv_pc_models(&n_devices);
     struct rv_trace_device *devices = rv_alloc(n_devices * sizeof *devices);
     for (unsigned i = 0; i < n_devices; i++)
-        devices[i] = (struct rv_trace_device){.name = models[i]->name, .version = models[i]->version};
+        devices[i] =
+            (struct rv_trace_device){.name = models[i]->name, .version = models[i]->version};
     struct rv_trace_header header = {
         .tool_version = RV_VERSION,
         .created = (uint64_t)time(NULL),
@@ -121,7 +123,9 @@ int rv_record_begin(struct rv_record **out, const struct rv_record_config *confi
     return 0;
 }
 
-struct rv_machine *rv_record_machine(struct rv_record *r) { return r->machine; }
+struct rv_machine *rv_record_machine(struct rv_record *r) {
+    return r->machine;
+}
 
 int rv_record_run(struct rv_record *r, struct rv_end *end, struct rv_err *err) {
     int code = rv_machine_run(r->machine, end, err);

@@ -127,9 +127,8 @@ static int give(struct rv_player *p, struct rv_point at, const struct rv_trace_e
                                 .len = ev->len};
         break;
     case RV_TRACE_JUMP:
-        *out = (struct rv_push){.kind = RV_PUSH_JUMP,
-                                .source = RV_SRC_CLOCK,
-                                .time = at.time + ev->value};
+        *out = (struct rv_push){
+            .kind = RV_PUSH_JUMP, .source = RV_SRC_CLOCK, .time = at.time + ev->value};
         break;
     default:
         /* Left in place: stopped() compares it. */
@@ -149,6 +148,7 @@ static int play_next(struct rv_nondet *nd, const struct rv_next *q, struct rv_pu
         give_stop(out, stop ? (enum rv_stop)stop : RV_STOP_TARGET);
         return 0;
     }
+    if (q->only_stop) return 0;
     int r = head(p, &ev, err);
     if (r) return r;
     if (!ev) {
@@ -236,8 +236,9 @@ static int play_digest(struct rv_nondet *nd, struct rv_point at, enum rv_source 
     if (r) return r;
     if (!ev && at.icount >= p->state.position) return 0;
     char came[160];
-    snprintf(came, sizeof came, "the digests are %016" PRIx64 " (CPU, devices), %016" PRIx64 " (RAM)",
-             p->cpu_digest, value);
+    snprintf(came, sizeof came,
+             "the digests are %016" PRIx64 " (CPU, devices), %016" PRIx64 " (RAM)", p->cpu_digest,
+             value);
     if (!ev || ev->kind != RV_TRACE_DIGEST || ev->position != at.icount)
         return diverged(p, at, ev, came, err);
     if (ev->value != p->cpu_digest || ev->value2 != value) {
@@ -270,8 +271,7 @@ static int play_stopped(struct rv_nondet *nd, const struct rv_end *end, struct r
     const struct rv_trace_summary *s = p->summary;
     bool comparable = s && s->reason != RV_TRACE_REASON_SALVAGED && !s->lost_tail &&
                       s->position == end->at.icount && !end->mid_instruction && s->cpu_digest;
-    if (comparable &&
-        (s->cpu_digest != end->cpu_digest || s->ram_digest != end->ram_digest)) {
+    if (comparable && (s->cpu_digest != end->cpu_digest || s->ram_digest != end->ram_digest)) {
         snprintf(came, sizeof came,
                  "the final digests are %016" PRIx64 ", %016" PRIx64 " instead of %016" PRIx64
                  ", %016" PRIx64,
@@ -309,6 +309,8 @@ void rv_player_free(struct rv_player *p) {
     free(p);
 }
 
-struct rv_nondet *rv_player_nondet(struct rv_player *p) { return &p->nd; }
+struct rv_nondet *rv_player_nondet(struct rv_player *p) {
+    return &p->nd;
+}
 uint64_t rv_player_events(const struct rv_player *p) { return p->events; }
 rv_icount rv_player_agreed(const struct rv_player *p) { return p->agreed.icount; }

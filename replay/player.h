@@ -1,6 +1,7 @@
-/* The player: stands where the live host stood, gives the machine what the trace says the host gave,
- * and compares everything the machine does with what it did then. Any difference is a divergence
- * (RV_E_DIVERGED) whose message says where, what was expected, what came, and up to where all agreed.
+/* The player: stands where the live host stood, gives the machine what the trace says the host
+ * gave, and compares everything the machine does with what it did then. Any difference is a
+ * divergence (RV_E_DIVERGED) whose message says where, what was expected, what came, and up to
+ * where all agreed.
  */
 #ifndef RV_REPLAY_PLAYER_H
 #define RV_REPLAY_PLAYER_H
@@ -14,7 +15,7 @@
 struct rv_player; /* opaque */
 
 struct rv_player_config {
-    rv_icount target;        /* stop there with RV_STOP_TARGET; RV_NEVER: play to the end */
+    rv_icount target;         /* stop there with RV_STOP_TARGET; RV_NEVER: play to the end */
     struct rv_nondet *output; /* gets the guest's output through its effect verb; NULL: nobody */
     const _Atomic int *stop_request; /* as in struct rv_live_config; may be NULL */
 };

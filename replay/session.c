@@ -104,8 +104,7 @@ static int build(struct rv_replay *r, const struct rv_replay_config *config,
             return rv_fail(err, RV_E_UNSUPPORTED, "%s: has an image of unknown role \"%.40s\"",
                            name, ti->role);
         uint8_t **data = &r->images[kernel ? 0 : 1];
-        if (*data)
-            return rv_fail(err, RV_E_FORMAT, "%s: names two images as %s", name, ti->role);
+        if (*data) return rv_fail(err, RV_E_FORMAT, "%s: names two images as %s", name, ti->role);
         code = load_image(r, ti, kernel ? config->kernel : config->initrd, data, err);
         if (code) return code;
         struct rv_image *image = kernel ? &mc.boot.kernel : &mc.boot.initrd;
@@ -134,9 +133,13 @@ int rv_replay_begin(struct rv_replay **out, const struct rv_replay_config *confi
     return 0;
 }
 
-struct rv_machine *rv_replay_machine(struct rv_replay *r) { return r->machine; }
+struct rv_machine *rv_replay_machine(struct rv_replay *r) {
+    return r->machine;
+}
 const struct rv_trace_reader *rv_replay_reader(const struct rv_replay *r) { return r->reader; }
-struct rv_player *rv_replay_player(struct rv_replay *r) { return r->player; }
+struct rv_player *rv_replay_player(struct rv_replay *r) {
+    return r->player;
+}
 
 int rv_replay_run(struct rv_replay *r, struct rv_end *end, struct rv_err *err) {
     return rv_machine_run(r->machine, end, err);

@@ -125,8 +125,8 @@ static int boot_kind(const char *name, enum rv_boot_kind *kind, struct rv_err *e
             *kind = (enum rv_boot_kind)k;
             return 0;
         }
-    return rv_fail(err, RV_E_USAGE,
-                   "--kind %s is none of auto, bzimage, pvh, multiboot, flat", name);
+    return rv_fail(err, RV_E_USAGE, "--kind %s is none of auto, bzimage, pvh, multiboot, flat",
+                   name);
 }
 
 static int open_files(struct guest *g, struct rv_err *err) {
@@ -185,7 +185,6 @@ static int start_live(const struct guest *g, struct rv_live **live, struct rv_er
                                 .pace = wall,
                                 .escape = terminal,
                                 .max_icount = g->max_icount,
-                                .timeout_ns = g->timeout_ns,
                                 .stop_request = &retro_stop};
     return rv_live_new(live, &lc, err);
 }
@@ -208,6 +207,7 @@ static int do_run(struct guest *g) {
     double began = retro_now();
     if (!r) {
         retro_kick_on_signal(m);
+        if (g->timeout_ns) retro_stop_after(g->timeout_ns);
         r = rv_machine_run(m, &end, &err);
         retro_kick_on_signal(NULL);
     }
@@ -247,6 +247,7 @@ static int do_record(struct guest *g) {
     bool ran = !r;
     if (ran) {
         retro_kick_on_signal(rv_record_machine(rec));
+        if (g->timeout_ns) retro_stop_after(g->timeout_ns);
         r = rv_record_run(rec, &end, &err);
         retro_kick_on_signal(NULL);
     }
@@ -290,10 +291,10 @@ static int record_main(int argc, char **argv) {
 const struct retro_command retro_cmd_run = {
     .name = "run",
     .brief = "run a guest without recording it",
-    .help = "Usage: retro run --kernel FILE [OPTION]...\n"
-            "Runs a guest on the same machine that record uses, without a trace.\n\n" GUEST_HELP
-            "\n"
-            "Example: retro run -k vmlinuz -i initrd.gz -a console=ttyS0\n",
+    .help =
+        "Usage: retro run --kernel FILE [OPTION]...\n"
+        "Runs a guest on the same machine that record uses, without a trace.\n\n" GUEST_HELP "\n"
+        "Example: retro run -k vmlinuz -i initrd.gz -a console=ttyS0\n",
     .main = run_main,
 };
 

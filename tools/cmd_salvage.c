@@ -7,8 +7,9 @@
 
 #include "trace-format/salvage.h"
 
-static const struct option options[] = {
-    {"output", required_argument, NULL, 'o'}, {"force", no_argument, NULL, 'f'}, {NULL, 0, NULL, 0}};
+static const struct option options[] = {{"output", required_argument, NULL, 'o'},
+                                        {"force", no_argument, NULL, 'f'},
+                                        {NULL, 0, NULL, 0}};
 
 static int salvage_main(int argc, char **argv) {
     const struct retro_command *cmd = &retro_cmd_salvage;

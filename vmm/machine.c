@@ -95,7 +95,9 @@ int rv_machine_new(struct rv_machine **out, const struct rv_machine_config *conf
                               .effect = board_effect,
                               .stop = board_stop,
                               .attention = board_attention};
-    struct rv_pc_config pc = {.tsc_hz = config->profile->tsc_hz, .boot_epoch = epoch};
+    struct rv_pc_config pc = {.tsc_hz = config->profile->tsc_hz,
+                              .boot_epoch = epoch,
+                              .phys_bits = config->profile->phys_bits};
     r = rv_pc_new(&m->pc, &m->ram, &pc, &host, err);
     if (r) goto fail;
     struct rv_x86 cpu;
@@ -151,13 +153,15 @@ static int pushes(struct rv_machine *m, bool idle, struct rv_err *err) {
         struct rv_next q = {.at = rv_machine_now(m),
                             .idle = idle && !taken,
                             .deadline = rv_pc_deadline(m->pc),
-                            .input_room = rv_pc_input_room(m->pc, RV_SRC_CONSOLE)};
+                            .input_room = rv_pc_input_room(m->pc, RV_SRC_CONSOLE),
+                            .only_stop = m->mid_instruction};
         struct rv_push p = {0};
         int r = m->nd->ops->next(m->nd, &q, &p, err);
         if (r) return r;
         switch (p.kind) {
         case RV_PUSH_NONE:
-            if (q.idle) return rv_fail(err, RV_E_BUG, "an idle guest was given nothing to wait for");
+            if (q.idle)
+                return rv_fail(err, RV_E_BUG, "an idle guest was given nothing to wait for");
             return taken;
         case RV_PUSH_INPUT: {
             size_t n = rv_pc_input(m->pc, p.source, p.data, p.len);
@@ -177,9 +181,7 @@ static int pushes(struct rv_machine *m, bool idle, struct rv_err *err) {
             m->clock.jumped += p.time - q.at.time;
             tick(m);
             break;
-        case RV_PUSH_STOP:
-            board_stop(m, (enum rv_stop)p.value, 0);
-            return 1;
+        case RV_PUSH_STOP: board_stop(m, (enum rv_stop)p.value, 0); return 1;
         }
         taken = 1;
         if (rv_pc_intr(m->pc) || m->stop) idle = false;
@@ -236,11 +238,7 @@ static int run_engine(struct rv_machine *m, bool want_window, struct rv_err *err
         return 0;
     case RV_RUN_TRIPLE_FAULT: board_stop(m, RV_STOP_TRIPLE_FAULT, 0); return 0;
     case RV_RUN_KICKED: m->fresh = true; return 0;
-    case RV_RUN_STUCK:
-        /* Input cannot be placed inside an instruction, but a stop can. */
-        m->mid_instruction = true;
-        m->fresh = true;
-        return 0;
+    case RV_RUN_STUCK: m->mid_instruction = true; return 0;
     default: return r < 0 ? r : 0;
     }
 }
@@ -249,7 +247,12 @@ static int loop(struct rv_machine *m, struct rv_err *err) {
     while (m->stop == RV_STOP_NONE) {
         tick(m);
         int r = 0;
-        if (m->fresh) {
+        if (m->mid_instruction) {
+            r = pushes(m, false, err);
+            if (r < 0) return r;
+            if (m->stop) break;
+            m->mid_instruction = false;
+        } else if (m->fresh) {
             r = digest(m, err);
             if (!r) r = pushes(m, false, err);
             if (r < 0) return r;
@@ -258,7 +261,6 @@ static int loop(struct rv_machine *m, struct rv_err *err) {
         bool want_window;
         r = interrupts(m, &want_window, err);
         if (r) return r;
-        m->mid_instruction = false;
         r = m->halted ? idle(m, err) : run_engine(m, want_window, err);
         if (m->failed) {
             if (err) *err = m->first_error;
@@ -286,9 +288,15 @@ void rv_machine_kick(struct rv_machine *m) {
 }
 
 enum rv_boot_kind rv_machine_boot_kind(const struct rv_machine *m) { return m->boot_kind; }
-struct rv_pc *rv_machine_pc(struct rv_machine *m) { return m->pc; }
-struct rv_ram *rv_machine_ram(struct rv_machine *m) { return &m->ram; }
-struct rv_engine *rv_machine_engine(struct rv_machine *m) { return m->engine; }
+struct rv_pc *rv_machine_pc(struct rv_machine *m) {
+    return m->pc;
+}
+struct rv_ram *rv_machine_ram(struct rv_machine *m) {
+    return &m->ram;
+}
+struct rv_engine *rv_machine_engine(struct rv_machine *m) {
+    return m->engine;
+}
 
 /* ---- names ---- */
 
@@ -319,7 +327,7 @@ const char *rv_stop_text(enum rv_stop reason) {
 }
 
 const char *rv_source_name(enum rv_source source) {
-    static const char *const names[] = {"none", "console", "debugcon", "clock", "rtc", "cpu", "ram",
-                                        "entropy"};
+    static const char *const names[] = {"none", "console", "debugcon", "clock",
+                                        "rtc",  "cpu",     "ram",      "entropy"};
     return (unsigned)source < RV_COUNT(names) ? names[source] : "unknown";
 }

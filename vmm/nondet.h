@@ -22,8 +22,8 @@ enum rv_push_kind {
     RV_PUSH_STOP = 3,  /* stop: reason in value (enum rv_stop) */
 };
 
-/* Something the host pushes into the machine at a safe point. data belongs to the giver and is valid
- * until the next call of any verb. */
+/* Something the host pushes into the machine at a safe point. data belongs to the giver and is
+ * valid until the next call of any verb. */
 struct rv_push {
     enum rv_push_kind kind;
     enum rv_source source;
@@ -39,6 +39,7 @@ struct rv_next {
     bool idle;         /* the guest waits in HLT with interrupts on */
     rv_ns deadline;    /* idle: when the next timer is due, or RV_NEVER */
     size_t input_room; /* bytes the console would take now */
+    bool only_stop; /* inside an instruction that does not end: nothing but a stop may be given */
 };
 
 /* How a run ended. */

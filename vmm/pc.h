@@ -1,5 +1,5 @@
-/* The board: all devices of the machine, the routing of ports, memory-mapped registers and interrupt
- * lines between them and the CPU. Knows nothing of engines, recording or files. */
+/* The board: all devices of the machine, the routing of ports, memory-mapped registers and
+ * interrupt lines between them and the CPU. Knows nothing of engines, recording or files. */
 #ifndef RV_VMM_PC_H
 #define RV_VMM_PC_H
 
@@ -34,8 +34,8 @@ int rv_pc_new(struct rv_pc **out, struct rv_ram *ram, const struct rv_pc_config 
 void rv_pc_free(struct rv_pc *pc);
 
 /* Completes a CPU exit. Accesses that no device claims read all ones and ignore writes, as an idle
- * bus does; an MSR nobody has sets x->fault. Accesses wider than a device's registers, or across two
- * regions, are split as the bus would. */
+ * bus does; an MSR nobody has sets x->fault. Accesses wider than a device's registers, or across
+ * two regions, are split as the bus would. */
 void rv_pc_exit(struct rv_pc *pc, struct rv_exit *x);
 
 /* The earliest guest time at which a device wants to act (RV_NEVER: none), and acting on it. */
@@ -48,7 +48,8 @@ bool rv_pc_intr(const struct rv_pc *pc);
 unsigned rv_pc_ack(struct rv_pc *pc);
 bool rv_pc_nmi(struct rv_pc *pc);
 
-/* Input from the outside for RV_SRC_CONSOLE. Returns the bytes taken; room says how many would be. */
+/* Input from the outside for RV_SRC_CONSOLE. Returns the bytes taken; room says how many would be.
+ */
 size_t rv_pc_input(struct rv_pc *pc, enum rv_source source, const uint8_t *data, size_t len);
 size_t rv_pc_input_room(const struct rv_pc *pc, enum rv_source source);
 

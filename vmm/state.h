@@ -22,7 +22,8 @@ struct rv_field {
 #member, offsetof(type, member), sizeof(((type *)0)->member[0]),                           \
             sizeof(((type *)0)->member) / sizeof(((type *)0)->member[0])                           \
     }
-#define RV_FIELD_END {NULL, 0, 0, 0} /* closes every table */
+#define RV_FIELD_END                                                                               \
+    { NULL, 0, 0, 0 } /* closes every table */
 
 /* Appends the object's fields to out, in table order, little endian, without padding. */
 void rv_state_save(const struct rv_field *fields, const void *obj, struct rv_buf *out);

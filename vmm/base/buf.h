@@ -43,7 +43,7 @@ uint64_t rv_cursor_u64(struct rv_cursor *c);
 
 /* malloc and friends that do not return NULL; release with free(). Sizes come from us, never from
  * a file: a file's sizes are checked against a limit first. */
-void *rv_alloc(size_t n);              /* zeroed */
+void *rv_alloc(size_t n); /* zeroed */
 void *rv_realloc(void *p, size_t n);
 char *rv_strdup(const char *s);
 

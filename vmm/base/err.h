@@ -5,7 +5,8 @@
 
 #include <stdarg.h>
 
-/* What kind of thing went wrong decides who has to act on it, and the exit status of the command. */
+/* What kind of thing went wrong decides who has to act on it, and the exit status of the command.
+ */
 enum rv_code {
     RV_OK = 0,
     RV_E_BUG = -1,         /* ours: an internal expectation did not hold */
@@ -41,8 +42,7 @@ const char *rv_code_name(int code);
 
 /* An assertion that stays on in every build; cond must be free of side effects. Use it for our own
  * bugs only, never for what a guest, a file or a user did. */
-#define rv_assert(cond)                                                                            \
-    ((cond) ? (void)0 : rv_assert_failed(#cond, __FILE__, __LINE__, __func__))
+#define rv_assert(cond) ((cond) ? (void)0 : rv_assert_failed(#cond, __FILE__, __LINE__, __func__))
 void rv_assert_failed(const char *cond, const char *file, int line, const char *func)
     __attribute__((noreturn, cold));
 

@@ -34,8 +34,8 @@ struct rv_boot_request {
     uint8_t seed[RV_BOOT_SEED];
 };
 
-/* Loads into zeroed RAM, writes the ACPI tables, and fills *cpu (already reset). *kind gets what the
- * image was. RV_E_FORMAT for an image that is none of these or damaged (says what is wrong),
+/* Loads into zeroed RAM, writes the ACPI tables, and fills *cpu (already reset). *kind gets what
+ * the image was. RV_E_FORMAT for an image that is none of these or damaged (says what is wrong),
  * RV_E_USAGE for one that does not fit the memory. The image is not trusted. */
 int rv_boot_load(const struct rv_boot_request *req, struct rv_ram *ram, struct rv_x86 *cpu,
                  enum rv_boot_kind *kind, struct rv_err *err);

@@ -114,8 +114,8 @@ static void put16(uint8_t *p, uint16_t v) { memcpy(p, &v, sizeof v); }
 static void put32(uint8_t *p, uint32_t v) { memcpy(p, &v, sizeof v); }
 static void put64(uint8_t *p, uint64_t v) { memcpy(p, &v, sizeof v); }
 
-/* One entry of the setup data list: a seed for the kernel's random numbers, which without a hardware
- * generator would have little to start from. The kernel wipes it after use. */
+/* One entry of the setup data list: a seed for the kernel's random numbers, which without a
+ * hardware generator would have little to start from. The kernel wipes it after use. */
 static void write_seed(struct rv_loader *l) {
     enum { SETUP_RNG_SEED = 9, HEADER = 16 };
     uint8_t data[HEADER + RV_BOOT_SEED] = {0};

@@ -8,29 +8,64 @@
 
 /* Leaf 1. */
 enum {
-    ECX1_SSE3 = 1u << 0, ECX1_SSSE3 = 1u << 9, ECX1_CX16 = 1u << 13, ECX1_PCID = 1u << 17,
-    ECX1_SSE41 = 1u << 19, ECX1_SSE42 = 1u << 20, ECX1_X2APIC = 1u << 21, ECX1_POPCNT = 1u << 23,
-    ECX1_TSC_DEADLINE = 1u << 24, ECX1_XSAVE = 1u << 26, ECX1_OSXSAVE = 1u << 27,
+    ECX1_SSE3 = 1u << 0,
+    ECX1_SSSE3 = 1u << 9,
+    ECX1_CX16 = 1u << 13,
+    ECX1_PCID = 1u << 17,
+    ECX1_SSE41 = 1u << 19,
+    ECX1_SSE42 = 1u << 20,
+    ECX1_X2APIC = 1u << 21,
+    ECX1_POPCNT = 1u << 23,
+    ECX1_TSC_DEADLINE = 1u << 24,
+    ECX1_XSAVE = 1u << 26,
+    ECX1_OSXSAVE = 1u << 27,
 };
 #define ECX1_HYPERVISOR (1u << 31)
 enum {
-    EDX1_FPU = 1u << 0, EDX1_DE = 1u << 2, EDX1_PSE = 1u << 3, EDX1_TSC = 1u << 4,
-    EDX1_MSR = 1u << 5, EDX1_PAE = 1u << 6, EDX1_MCE = 1u << 7, EDX1_CX8 = 1u << 8,
-    EDX1_APIC = 1u << 9, EDX1_SEP = 1u << 11, EDX1_MTRR = 1u << 12, EDX1_PGE = 1u << 13,
-    EDX1_MCA = 1u << 14, EDX1_CMOV = 1u << 15, EDX1_PAT = 1u << 16, EDX1_PSE36 = 1u << 17,
-    EDX1_CLFLUSH = 1u << 19, EDX1_MMX = 1u << 23, EDX1_FXSR = 1u << 24, EDX1_SSE = 1u << 25,
+    EDX1_FPU = 1u << 0,
+    EDX1_DE = 1u << 2,
+    EDX1_PSE = 1u << 3,
+    EDX1_TSC = 1u << 4,
+    EDX1_MSR = 1u << 5,
+    EDX1_PAE = 1u << 6,
+    EDX1_MCE = 1u << 7,
+    EDX1_CX8 = 1u << 8,
+    EDX1_APIC = 1u << 9,
+    EDX1_SEP = 1u << 11,
+    EDX1_MTRR = 1u << 12,
+    EDX1_PGE = 1u << 13,
+    EDX1_MCA = 1u << 14,
+    EDX1_CMOV = 1u << 15,
+    EDX1_PAT = 1u << 16,
+    EDX1_PSE36 = 1u << 17,
+    EDX1_CLFLUSH = 1u << 19,
+    EDX1_MMX = 1u << 23,
+    EDX1_FXSR = 1u << 24,
+    EDX1_SSE = 1u << 25,
     EDX1_SSE2 = 1u << 26,
 };
 /* Leaf 7.0. */
 enum {
-    EBX7_FSGSBASE = 1u << 0, EBX7_TSC_ADJUST = 1u << 1, EBX7_SMEP = 1u << 7, EBX7_ERMS = 1u << 9,
-    EBX7_INVPCID = 1u << 10, EBX7_NO_FPU_SEL = 1u << 13, EBX7_SMAP = 1u << 20,
-    ECX7_UMIP = 1u << 2, EDX7_FSRM = 1u << 4, EDX7_ARCH_CAPS = 1u << 29,
+    EBX7_FSGSBASE = 1u << 0,
+    EBX7_TSC_ADJUST = 1u << 1,
+    EBX7_SMEP = 1u << 7,
+    EBX7_ERMS = 1u << 9,
+    EBX7_INVPCID = 1u << 10,
+    EBX7_NO_FPU_SEL = 1u << 13,
+    EBX7_SMAP = 1u << 20,
+    ECX7_UMIP = 1u << 2,
+    EDX7_FSRM = 1u << 4,
+    EDX7_IBRS = 1u << 26,
+    EDX7_ARCH_CAPS = 1u << 29,
 };
 /* Leaf 0x80000001. */
 enum {
-    ECXE_LAHF = 1u << 0, ECXE_PREFETCHW = 1u << 8,
-    EDXE_SYSCALL = 1u << 11, EDXE_NX = 1u << 20, EDXE_1G = 1u << 26, EDXE_RDTSCP = 1u << 27,
+    ECXE_LAHF = 1u << 0,
+    ECXE_PREFETCHW = 1u << 8,
+    EDXE_SYSCALL = 1u << 11,
+    EDXE_NX = 1u << 20,
+    EDXE_1G = 1u << 26,
+    EDXE_RDTSCP = 1u << 27,
     EDXE_LM = 1u << 29,
 };
 
@@ -76,10 +111,13 @@ static struct rv_cpuid v2_cpuid(const struct rv_profile *p, uint32_t leaf, uint3
                 (s->cr4 & RV_CR4_OSXSAVE ? ECX1_OSXSAVE : 0);
         r.edx = EDX1_FPU | EDX1_DE | EDX1_PSE | EDX1_TSC | EDX1_MSR | EDX1_PAE | EDX1_MCE |
                 EDX1_CX8 | EDX1_APIC | EDX1_SEP | EDX1_MTRR | EDX1_PGE | EDX1_MCA | EDX1_CMOV |
-                EDX1_PAT | EDX1_PSE36 | EDX1_CLFLUSH | EDX1_MMX | EDX1_FXSR | EDX1_SSE |
-                EDX1_SSE2;
+                EDX1_PAT | EDX1_PSE36 | EDX1_CLFLUSH | EDX1_MMX | EDX1_FXSR | EDX1_SSE | EDX1_SSE2;
         break;
-    case 2: r.eax = 0x76036301; r.ebx = 0xf0b5ff; r.edx = 0xc10000; break;
+    case 2:
+        r.eax = 0x76036301;
+        r.ebx = 0xf0b5ff;
+        r.edx = 0xc10000;
+        break;
     case 4: /* 32 KiB L1, 1 MiB L2; nothing shared */
         if (sub < 3) {
             static const struct {
@@ -95,7 +133,7 @@ static struct rv_cpuid v2_cpuid(const struct rv_profile *p, uint32_t leaf, uint3
             r.ebx = EBX7_FSGSBASE | EBX7_TSC_ADJUST | EBX7_SMEP | EBX7_ERMS | EBX7_INVPCID |
                     EBX7_NO_FPU_SEL | EBX7_SMAP;
             r.ecx = ECX7_UMIP;
-            r.edx = EDX7_FSRM | EDX7_ARCH_CAPS;
+            r.edx = EDX7_FSRM | EDX7_IBRS | EDX7_ARCH_CAPS;
         }
         break;
     case 0xd:
@@ -105,8 +143,15 @@ static struct rv_cpuid v2_cpuid(const struct rv_profile *p, uint32_t leaf, uint3
             r.ebx = r.ecx = 576;
         }
         break;
-    case 0x15: r.eax = 1; r.ebx = 1; r.ecx = (uint32_t)p->tsc_hz; break;
-    case 0x16: r.eax = r.ebx = (uint32_t)(p->tsc_hz / 1000000); r.ecx = 100; break;
+    case 0x15:
+        r.eax = 1;
+        r.ebx = 1;
+        r.ecx = (uint32_t)p->tsc_hz;
+        break;
+    case 0x16:
+        r.eax = r.ebx = (uint32_t)(p->tsc_hz / 1000000);
+        r.ecx = 100;
+        break;
     case 0x80000000u: r.eax = MAX_EXTENDED; break;
     case 0x80000001u:
         r.ecx = ECXE_LAHF | ECXE_PREFETCHW;
@@ -133,10 +178,12 @@ const struct rv_profile rv_profile_v2 = {
                 RV_CR4_PCIDE | RV_CR4_OSXSAVE | RV_CR4_SMEP | RV_CR4_SMAP,
     .efer_mask = RV_EFER_SCE | RV_EFER_LME | RV_EFER_NXE,
     .xcr0_mask = 3,
-    /* RDCL_NO, IBRS_ALL clear, SKIP_L1DFL_VMENTRY, SSB_NO, MDS_NO, PSCHANGE_MC_NO, TAA_NO,
-     * SBDR_SSDP_NO, FBSDP_NO, PSDP_NO, PBRSB_NO, GDS_NO, RFDS_NO: nothing to mitigate here. */
-    .arch_capabilities = 1u << 0 | 1u << 3 | 1u << 4 | 1u << 5 | 1u << 6 | 1u << 8 | 1u << 13 |
-                         1u << 14 | 1u << 15 | 1u << 24 | 1u << 26 | 1u << 27,
+    /* RDCL_NO, IBRS_ALL, SKIP_L1DFL_VMENTRY, SSB_NO, MDS_NO, PSCHANGE_MC_NO, TAA_NO,
+     * SBDR_SSDP_NO, FBSDP_NO, PSDP_NO, PBRSB_NO, BHI_NO, GDS_NO, RFDS_NO, ITS_NO: nothing to
+     * mitigate here, so a guest need not slow itself down. */
+    .arch_capabilities = 1u << 0 | 1u << 1 | 1u << 3 | 1u << 4 | 1u << 5 | 1u << 6 | 1u << 8 |
+                         1u << 13 | 1u << 14 | 1u << 15 | 1u << 20 | 1u << 24 | 1u << 26 |
+                         1u << 27 | 1ull << 62,
     .cpuid = v2_cpuid,
 };
 

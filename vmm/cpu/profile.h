@@ -1,5 +1,6 @@
 /* A CPU profile: what CPUID shows and which features exist. Fixed, named in the trace, the same on
- * every engine, and free of anything that cannot be replayed (no RDRAND, no performance counters). */
+ * every engine, and free of anything that cannot be replayed (no RDRAND, no performance counters).
+ */
 #ifndef RV_VMM_CPU_PROFILE_H
 #define RV_VMM_CPU_PROFILE_H
 

@@ -13,19 +13,19 @@ struct rv_dev;
 /* Why a machine stopped. The numbers are stored in traces: append only. */
 enum rv_stop {
     RV_STOP_NONE = 0,
-    RV_STOP_POWEROFF = 1,      /* the guest entered ACPI S5 */
-    RV_STOP_RESET = 2,         /* the guest asked for a reset (i8042, reset register) */
-    RV_STOP_TRIPLE_FAULT = 3,  /* a fault while delivering a double fault */
-    RV_STOP_DEBUG_EXIT = 4,    /* the guest wrote the debug exit port; code = the value written */
-    RV_STOP_HALTED = 5,        /* HLT with nothing that could ever wake the guest */
-    RV_STOP_INTERRUPT = 6,     /* the user: Ctrl-C */
-    RV_STOP_TERMINATE = 7,     /* SIGTERM or SIGHUP */
-    RV_STOP_TIMEOUT = 8,       /* --timeout */
-    RV_STOP_MAX_ICOUNT = 9,    /* --max-instructions */
-    RV_STOP_TRACE_END = 10,    /* replay: the trace ends here without saying why (unsealed) */
-    RV_STOP_TRACE_FULL = 11,   /* record: the trace can no longer be written */
-    RV_STOP_TARGET = 12,       /* replay: the position asked for is reached */
-    RV_STOP_ENGINE = 13,       /* the engine cannot go on; the message says why */
+    RV_STOP_POWEROFF = 1,     /* the guest entered ACPI S5 */
+    RV_STOP_RESET = 2,        /* the guest asked for a reset (i8042, reset register) */
+    RV_STOP_TRIPLE_FAULT = 3, /* a fault while delivering a double fault */
+    RV_STOP_DEBUG_EXIT = 4,   /* the guest wrote the debug exit port; code = the value written */
+    RV_STOP_HALTED = 5,       /* HLT with nothing that could ever wake the guest */
+    RV_STOP_INTERRUPT = 6,    /* the user: Ctrl-C */
+    RV_STOP_TERMINATE = 7,    /* SIGTERM or SIGHUP */
+    RV_STOP_TIMEOUT = 8,      /* --timeout */
+    RV_STOP_MAX_ICOUNT = 9,   /* --max-instructions */
+    RV_STOP_TRACE_END = 10,   /* replay: the trace ends here without saying why (unsealed) */
+    RV_STOP_TRACE_FULL = 11,  /* record: the trace can no longer be written */
+    RV_STOP_TARGET = 12,      /* replay: the position asked for is reached */
+    RV_STOP_ENGINE = 13,      /* the engine cannot go on; the message says why */
 };
 
 /* Sources and sinks outside the machine; stored in traces: append only. */

@@ -103,10 +103,8 @@ static bool give_input(struct rv_live *l, size_t room, struct rv_push *out) {
     size_t n = l->in_len - l->in_pos;
     if (n > room) n = room;
     if (!n) return false;
-    *out = (struct rv_push){.kind = RV_PUSH_INPUT,
-                            .source = RV_SRC_CONSOLE,
-                            .data = l->in + l->in_pos,
-                            .len = n};
+    *out = (struct rv_push){
+        .kind = RV_PUSH_INPUT, .source = RV_SRC_CONSOLE, .data = l->in + l->in_pos, .len = n};
     l->in_pos += n;
     return true;
 }
@@ -114,8 +112,6 @@ static bool give_input(struct rv_live *l, size_t room, struct rv_push *out) {
 static bool give_stop(struct rv_live *l, const struct rv_next *q, int stop, struct rv_push *out) {
     if (!stop && l->config.stop_request) stop = atomic_load(l->config.stop_request);
     if (!stop && q->at.icount >= l->config.max_icount) stop = RV_STOP_MAX_ICOUNT;
-    if (!stop && l->config.timeout_ns && wall() - l->started >= l->config.timeout_ns)
-        stop = RV_STOP_TIMEOUT;
     if (stop) *out = (struct rv_push){.kind = RV_PUSH_STOP, .value = (uint64_t)stop};
     return stop;
 }
@@ -131,6 +127,10 @@ static int live_next(struct rv_nondet *nd, const struct rv_next *q, struct rv_pu
         int stop = 0;
         fill_input(l, 0, &stop);
         if (give_stop(l, q, stop, out)) return 0;
+        if (q->only_stop) {
+            *out = (struct rv_push){0};
+            return 0;
+        }
         if (give_input(l, q->input_room, out)) return 0;
         uint64_t elapsed = wall() - l->started;
         bool ahead = l->config.pace && q->at.time > elapsed + PACE_SLACK;
@@ -141,8 +141,8 @@ static int live_next(struct rv_nondet *nd, const struct rv_next *q, struct rv_pu
                 if (give_stop(l, q, stop, out) || give_input(l, q->input_room, out)) return 0;
                 if (wait > IDLE_SLICE) continue;
             } else if (l->config.pace && elapsed > q->at.time + PACE_SLACK) {
-                *out = (struct rv_push){
-                    .kind = RV_PUSH_JUMP, .source = RV_SRC_CLOCK, .time = elapsed};
+                *out =
+                    (struct rv_push){.kind = RV_PUSH_JUMP, .source = RV_SRC_CLOCK, .time = elapsed};
                 return 0;
             }
             *out = (struct rv_push){0};
@@ -155,8 +155,8 @@ static int live_next(struct rv_nondet *nd, const struct rv_next *q, struct rv_pu
         }
         bool due = !l->config.pace ? q->deadline != RV_NEVER : q->deadline <= elapsed;
         if (due) {
-            *out = (struct rv_push){
-                .kind = RV_PUSH_JUMP, .source = RV_SRC_CLOCK, .time = q->deadline};
+            *out =
+                (struct rv_push){.kind = RV_PUSH_JUMP, .source = RV_SRC_CLOCK, .time = q->deadline};
             return 0;
         }
         uint64_t wait = IDLE_SLICE;
@@ -168,8 +168,8 @@ static int live_next(struct rv_nondet *nd, const struct rv_next *q, struct rv_pu
             elapsed = wall() - l->started;
             if (elapsed > q->deadline) elapsed = q->deadline;
             if (elapsed > q->at.time) {
-                *out = (struct rv_push){
-                    .kind = RV_PUSH_JUMP, .source = RV_SRC_CLOCK, .time = elapsed};
+                *out =
+                    (struct rv_push){.kind = RV_PUSH_JUMP, .source = RV_SRC_CLOCK, .time = elapsed};
                 return 0;
             }
         }
@@ -242,4 +242,6 @@ int rv_live_new(struct rv_live **out, const struct rv_live_config *config, struc
 }
 
 void rv_live_free(struct rv_live *l) { free(l); }
-struct rv_nondet *rv_live_nondet(struct rv_live *l) { return &l->nd; }
+struct rv_nondet *rv_live_nondet(struct rv_live *l) {
+    return &l->nd;
+}

@@ -14,8 +14,8 @@ int rv_ram_init(struct rv_ram *r, uint64_t size, struct rv_err *err) {
                        "guest memory of %llu bytes is not a multiple of 4096 between 1 MiB and "
                        "64 GiB; choose another --memory",
                        (unsigned long long)size);
-    void *p = mmap(NULL, size, PROT_READ | PROT_WRITE,
-                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                   -1, 0);
     if (p == MAP_FAILED)
         return rv_fail_errno(err, RV_E_HOST, "cannot map %llu MiB of guest memory",
                              (unsigned long long)(size >> 20));

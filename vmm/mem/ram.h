@@ -12,9 +12,9 @@
 #define RV_RAM_HIGH_BASE 0x100000000ull
 
 struct rv_ram {
-    uint8_t *host;   /* size bytes, page aligned */
-    uint64_t size;   /* bytes, a multiple of the page size */
-    uint8_t *dirty;  /* one byte a page, indexed by offset >> 12: written since last cleared */
+    uint8_t *host;  /* size bytes, page aligned */
+    uint64_t size;  /* bytes, a multiple of the page size */
+    uint8_t *dirty; /* one byte a page, indexed by offset >> 12: written since last cleared */
     /* Told before a page is written from outside the engine, so that it drops decoded code and
      * cached translations; may be NULL. */
     void (*on_write)(void *ctx, uint64_t offset, uint64_t len);

@@ -65,7 +65,10 @@ static void blank(const struct or_case *k, uint8_t *mem) {
     unsigned from = 0, to = 0, also = 0, also_to = 0;
     switch (k->z.mnemonic) {
     case ZYDIS_MNEMONIC_XSAVE:
-    case ZYDIS_MNEMONIC_XSAVE64: also = 512; also_to = 520; /* fallthrough */
+    case ZYDIS_MNEMONIC_XSAVE64:
+        also = 512;
+        also_to = 520;
+        __attribute__((fallthrough));
     case ZYDIS_MNEMONIC_FXSAVE:
     case ZYDIS_MNEMONIC_FXSAVE64:
         from = 6;
@@ -115,7 +118,9 @@ static const char *compare_fx(const struct or_case *k, const struct or_outcome *
     uint32_t unmasked = 0;
     memcpy(&unmasked, k->in.fx + 24, 4);
     if (native->fault.vector == 19 && (~unmasked & 0xc00)) x &= ~0x20ull, y &= ~0x20ull;
-    if (x != y) return differ("MXCSR", x, y);
+    /* DPPS and DPPD stop between their multiplications and additions. */
+    bool stages = k->z.mnemonic == ZYDIS_MNEMONIC_DPPS || k->z.mnemonic == ZYDIS_MNEMONIC_DPPD;
+    if (x != y && !(stages && native->fault.vector == 19)) return differ("MXCSR", x, y);
     for (unsigned n = 0; n < 48; n++) {
         const char *file = n < 16 ? "st" : "xmm";
         unsigned at = n < 16 ? 32 + 8 * n : 160 + 8 * (n - 16);
@@ -146,14 +151,18 @@ const char *or_compare(const struct or_case *k, const struct or_outcome *native,
     if (f->vector >= 0 &&
         (k->z.mnemonic == ZYDIS_MNEMONIC_MASKMOVQ || k->z.mnemonic == ZYDIS_MNEMONIC_MASKMOVDQU))
         return NULL;
+    /* Likewise whether a call pushes before it looks at its target. */
+    if (f->vector == 14 && g->vector == 13 && k->z.mnemonic == ZYDIS_MNEMONIC_CALL) return NULL;
     if (f->vector != g->vector) return differ("vector", (uint64_t)f->vector, (uint64_t)g->vector);
     if (f->vector >= 0) {
         bool has_error = f->vector == 8 || (f->vector >= 10 && f->vector <= 14) || f->vector == 17;
-        if (has_error && f->error != g->error) return differ("error code", f->error, g->error);
-        /* Which byte of a wide operand a CPU touches first is its own affair. */
-        uint64_t cr2_mask =
-            k->memory && k->memory->size >= 112 && k->memory->size != 128 ? RV_PAGE_MASK : ~0ull;
-        if (f->vector == 14 && (f->cr2 ^ g->cr2) & cr2_mask) return differ("CR2", f->cr2, g->cr2);
+        /* Which page of a wide operand a CPU touches first is its own affair, and whether the
+         * host's kernel has a page at some address of its half shows in the error code. */
+        bool wide = k->memory && k->memory->size >= 112 && k->memory->size != 128;
+        uint32_t error_mask = f->vector == 14 && (wide || f->cr2 >> 63) ? ~1u : ~0u;
+        if (has_error && (f->error ^ g->error) & error_mask)
+            return differ("error code", f->error, g->error);
+        if (f->vector == 14 && !wide && f->cr2 != g->cr2) return differ("CR2", f->cr2, g->cr2);
     }
     if (native->out.rip != guest->out.rip) return differ("rip", native->out.rip, guest->out.rip);
     if (f->vector < 0 && undefined_result(k)) return NULL;
@@ -168,6 +177,8 @@ const char *or_compare(const struct or_case *k, const struct or_outcome *native,
         if (fx) return fx;
     }
     if (f->vector >= 0 && k->memory && k->memory->size >= 80) return NULL;
+    /* A call to a non-canonical address may have written the return address already. */
+    if (f->vector >= 0 && k->z.mnemonic == ZYDIS_MNEMONIC_CALL) return NULL;
     if (!memcmp(native->mem, guest->mem, OR_WINDOW)) return NULL;
     static uint8_t a[OR_WINDOW], b[OR_WINDOW];
     memcpy(a, native->mem, sizeof a);

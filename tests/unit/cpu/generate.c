@@ -261,6 +261,8 @@ static void bytes(struct or_random *r, uint8_t *code) {
     if (chance(r, 2)) code[n++] = (uint8_t)(0x40 | pick(r, 16));
     unsigned map = pick(r, 20);
     uint8_t opcode = (uint8_t)pick(r, 256);
+    static const uint8_t groups[] = {0xae, 0xae, 0xc7, 0x71, 0x72, 0x73, 0xd7, 0xf7};
+    if (map >= 10 && map < 15 && chance(r, 12)) opcode = groups[pick(r, RV_COUNT(groups))];
     if (map < 3) {
         opcode = (uint8_t)(0xd8 | pick(r, 8));
     } else if (map >= 10) {

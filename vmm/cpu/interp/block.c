@@ -16,7 +16,7 @@
 #define MEMORY_MAX (512u << 20)
 
 struct code_page {
-    uint64_t covered;        /* bit n: a block has bytes in granule n */
+    uint64_t covered;            /* bit n: a block has bytes in granule n */
     struct rv_block_link *links; /* of blocks that begin here, or whose tail lies here */
 };
 
@@ -197,8 +197,13 @@ static struct rv_block *decode_at(struct rv_interp *c, uint64_t va, uint64_t pa)
     } else {
         b = bs->first;
     }
-    *b = (struct rv_block){.va = va, .pa = pa, .pa2 = pa2, .mode = c->mode,
-                           .n = (uint16_t)n, .len = (uint16_t)len, .crosses = crosses};
+    *b = (struct rv_block){.va = va,
+                           .pa = pa,
+                           .pa2 = pa2,
+                           .mode = c->mode,
+                           .n = (uint16_t)n,
+                           .len = (uint16_t)len,
+                           .crosses = crosses};
     memcpy(b->insn, bs->scratch, (n + 1) * sizeof b->insn[0]);
     if (!in_ram) return b;
     unsigned h = hash_of(pa, va, c->mode);

@@ -22,9 +22,9 @@ void rv_block_written(struct rv_interp *c, uint64_t offset, uint64_t size);
 void rv_block_flush(struct rv_interp *c);
 
 /* Decodes instructions at bytes[0..n) into out (room for max + 1), stopping at one that ends the
- * block, at max, or where the bytes end. Returns how many and *len bytes; 0 when even the first does
- * not fit in n bytes. Ends with a closing operation. What is no instruction decodes to one that
- * raises #UD (or #GP when longer than 15 bytes). */
+ * block, at max, or where the bytes end. Returns how many and *len bytes; 0 when even the first
+ * does not fit in n bytes. Ends with a closing operation. What is no instruction decodes to one
+ * that raises #UD (or #GP when longer than 15 bytes). */
 unsigned rv_decode_block(struct rv_interp *c, const uint8_t *bytes, size_t n, uint64_t rip,
                          struct rv_insn *out, unsigned max, unsigned *len);
 

@@ -35,9 +35,7 @@ static unsigned sreg(ZydisRegister reg) {
 
 static bool is_reg(const ZydisDecodedOperand *o) { return o->type == ZYDIS_OPERAND_TYPE_REGISTER; }
 static bool is_mem(const ZydisDecodedOperand *o) { return o->type == ZYDIS_OPERAND_TYPE_MEMORY; }
-static bool is_imm(const ZydisDecodedOperand *o) {
-    return o->type == ZYDIS_OPERAND_TYPE_IMMEDIATE;
-}
+static bool is_imm(const ZydisDecodedOperand *o) { return o->type == ZYDIS_OPERAND_TYPE_IMMEDIATE; }
 static bool is_sreg(const ZydisDecodedOperand *o) {
     return is_reg(o) && ZydisRegisterGetClass(o->reg.value) == ZYDIS_REGCLASS_SEGMENT;
 }
@@ -49,6 +47,9 @@ static void memory_operand(const struct rv_interp *c, const struct rv_decode *d,
     out->disp = m->disp.has_displacement ? m->disp.value : 0;
     if (m->base == ZYDIS_REGISTER_RIP || m->base == ZYDIS_REGISTER_EIP)
         out->disp += (int64_t)(d->rip + d->z.length);
+    else if (d->z.raw.modrm.mod == 0 && d->z.raw.modrm.rm == 4 && d->z.raw.sib.base == 5 &&
+             d->z.address_width != 16)
+        out->disp = d->z.raw.disp.value; /* no base; Zydis 4.0 names R13D with REX.B and 67 */
     else if (m->base != ZYDIS_REGISTER_NONE)
         out->base = rv_decode_gpr(m->base);
     if (m->index != ZYDIS_REGISTER_NONE) {
@@ -122,7 +123,9 @@ static void extend(const struct rv_decode *d, struct rv_insn *out, bool sign) {
     out->size = (uint8_t)to;
     out->r1 = rv_decode_gpr(d->op[0].reg.value);
     rm_operand(&d->op[1], &out->r2);
-    if (sign)
+    if (from > to) /* MOVSXD with 66: Intel CPUs move and read 16 bits */
+        out->op = rv_mov_ops[out->r2 ? RV_RR : RV_RM][rv_log2(to)];
+    else if (sign)
         out->op = rv_movsx_ops[!out->r2][rv_log2(from)][rv_log2(to)];
     else
         out->op = rv_movzx_ops[!out->r2][rv_log2(from)][rv_log2(to)];
@@ -247,18 +250,19 @@ static void string(const struct rv_interp *c, const struct rv_decode *d, struct 
 }
 
 static bool is_string(const ZydisDecodedInstruction *z) {
-    if (z->opcode_map != ZYDIS_OPCODE_MAP_DEFAULT || z->encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY)
+    if (z->opcode_map != ZYDIS_OPCODE_MAP_DEFAULT ||
+        z->encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY)
         return false;
     return (z->opcode >= 0xa4 && z->opcode <= 0xa7) || (z->opcode >= 0xaa && z->opcode <= 0xaf) ||
            (z->opcode >= 0x6c && z->opcode <= 0x6f);
 }
 
 /* Jcc, SETcc and CMOVcc, told by their opcode rather than by 48 mnemonics. */
-static bool conditional(const struct rv_interp *c, const struct rv_decode *d,
-                        struct rv_insn *out) {
+static bool conditional(const struct rv_interp *c, const struct rv_decode *d, struct rv_insn *out) {
     const ZydisDecodedInstruction *z = &d->z;
     if (z->encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY) return false;
-    bool one = z->opcode_map == ZYDIS_OPCODE_MAP_DEFAULT, two = z->opcode_map == ZYDIS_OPCODE_MAP_0F;
+    bool one = z->opcode_map == ZYDIS_OPCODE_MAP_DEFAULT,
+         two = z->opcode_map == ZYDIS_OPCODE_MAP_0F;
     unsigned cc = z->opcode & 15, row = z->opcode >> 4;
     if ((one && row == 7) || (two && row == 8)) {
         out->flags |= RV_I_END;
@@ -418,15 +422,27 @@ static void choose(struct rv_interp *c, const struct rv_decode *d, struct rv_ins
     case ZYDIS_MNEMONIC_PUSH: push_pop(c, d, out, true); break;
     case ZYDIS_MNEMONIC_POP: push_pop(c, d, out, false); break;
     case ZYDIS_MNEMONIC_PUSHA:
-    case ZYDIS_MNEMONIC_PUSHAD: out->size = (uint8_t)width; out->op = rv_op_pusha; break;
+    case ZYDIS_MNEMONIC_PUSHAD:
+        out->size = (uint8_t)width;
+        out->op = rv_op_pusha;
+        break;
     case ZYDIS_MNEMONIC_POPA:
-    case ZYDIS_MNEMONIC_POPAD: out->size = (uint8_t)width; out->op = rv_op_popa; break;
+    case ZYDIS_MNEMONIC_POPAD:
+        out->size = (uint8_t)width;
+        out->op = rv_op_popa;
+        break;
     case ZYDIS_MNEMONIC_PUSHF:
     case ZYDIS_MNEMONIC_PUSHFD:
-    case ZYDIS_MNEMONIC_PUSHFQ: out->size = (uint8_t)width; out->op = rv_op_pushf; break;
+    case ZYDIS_MNEMONIC_PUSHFQ:
+        out->size = (uint8_t)width;
+        out->op = rv_op_pushf;
+        break;
     case ZYDIS_MNEMONIC_POPF:
     case ZYDIS_MNEMONIC_POPFD:
-    case ZYDIS_MNEMONIC_POPFQ: out->size = (uint8_t)width; op_end(out, rv_op_popf); break;
+    case ZYDIS_MNEMONIC_POPFQ:
+        out->size = (uint8_t)width;
+        op_end(out, rv_op_popf);
+        break;
     case ZYDIS_MNEMONIC_ENTER:
         out->size = (uint8_t)width;
         out->imm = imm(&d->op[0]) & 0xffff;
@@ -440,9 +456,7 @@ static void choose(struct rv_interp *c, const struct rv_decode *d, struct rv_ins
         out->op = rv_op_leave_insn;
         break;
     case ZYDIS_MNEMONIC_JMP: branch(c, d, out, false); break;
-    case ZYDIS_MNEMONIC_CALL:
-        branch(c, d, out, true);
-        break;
+    case ZYDIS_MNEMONIC_CALL: branch(c, d, out, true); break;
     case ZYDIS_MNEMONIC_RET:
         out->flags |= RV_I_END | RV_I_SS;
         out->imm = z->operand_count_visible ? imm(&d->op[0]) & 0xffff : 0;
@@ -476,14 +490,31 @@ static void choose(struct rv_interp *c, const struct rv_decode *d, struct rv_ins
         out->flags |= RV_I_SS;
         op_end(out, rv_op_iret);
         break;
-    case ZYDIS_MNEMONIC_INT: out->imm = imm(&d->op[0]) & 0xff; op_end(out, rv_op_int); break;
-    case ZYDIS_MNEMONIC_INT3: out->imm = 3; out->ext = 1; op_end(out, rv_op_int); break;
-    case ZYDIS_MNEMONIC_INT1: out->imm = 1; out->ext = 1; op_end(out, rv_op_int); break;
+    case ZYDIS_MNEMONIC_INT:
+        out->imm = imm(&d->op[0]) & 0xff;
+        op_end(out, rv_op_int);
+        break;
+    case ZYDIS_MNEMONIC_INT3:
+        out->imm = 3;
+        out->ext = 1;
+        op_end(out, rv_op_int);
+        break;
+    case ZYDIS_MNEMONIC_INT1:
+        out->imm = 1;
+        out->ext = 1;
+        op_end(out, rv_op_int);
+        break;
     case ZYDIS_MNEMONIC_INTO: op_end(out, rv_op_into); break;
     case ZYDIS_MNEMONIC_SYSCALL: op_end(out, rv_op_syscall); break;
-    case ZYDIS_MNEMONIC_SYSRET: out->size = (uint8_t)width; op_end(out, rv_op_sysret); break;
+    case ZYDIS_MNEMONIC_SYSRET:
+        out->size = (uint8_t)width;
+        op_end(out, rv_op_sysret);
+        break;
     case ZYDIS_MNEMONIC_SYSENTER: op_end(out, rv_op_sysenter); break;
-    case ZYDIS_MNEMONIC_SYSEXIT: out->size = (uint8_t)width; op_end(out, rv_op_sysexit); break;
+    case ZYDIS_MNEMONIC_SYSEXIT:
+        out->size = (uint8_t)width;
+        op_end(out, rv_op_sysexit);
+        break;
 
     case ZYDIS_MNEMONIC_NOP:
     case ZYDIS_MNEMONIC_PAUSE:
@@ -512,10 +543,22 @@ static void choose(struct rv_interp *c, const struct rv_decode *d, struct rv_ins
             out->op = rv_op_xchg_rr;
         }
         break;
-    case ZYDIS_MNEMONIC_XADD: rm_reg(d, out); out->op = rv_op_xadd; break;
-    case ZYDIS_MNEMONIC_CMPXCHG: rm_reg(d, out); out->op = rv_op_cmpxchg; break;
-    case ZYDIS_MNEMONIC_CMPXCHG8B: out->size = 4; out->op = rv_op_cmpxchg8b; break;
-    case ZYDIS_MNEMONIC_CMPXCHG16B: out->size = 8; out->op = rv_op_cmpxchg8b; break;
+    case ZYDIS_MNEMONIC_XADD:
+        rm_reg(d, out);
+        out->op = rv_op_xadd;
+        break;
+    case ZYDIS_MNEMONIC_CMPXCHG:
+        rm_reg(d, out);
+        out->op = rv_op_cmpxchg;
+        break;
+    case ZYDIS_MNEMONIC_CMPXCHG8B:
+        out->size = 4;
+        out->op = rv_op_cmpxchg8b;
+        break;
+    case ZYDIS_MNEMONIC_CMPXCHG16B:
+        out->size = 8;
+        out->op = rv_op_cmpxchg8b;
+        break;
     case ZYDIS_MNEMONIC_BSWAP:
         out->size = (uint8_t)(d->op[0].size / 8);
         out->r1 = rv_decode_gpr(d->op[0].reg.value);
@@ -525,19 +568,46 @@ static void choose(struct rv_interp *c, const struct rv_decode *d, struct rv_ins
     case ZYDIS_MNEMONIC_IMUL: imul(d, out); break;
     case ZYDIS_MNEMONIC_DIV: dest_rm(d, out, 0, rv_op_div); break;
     case ZYDIS_MNEMONIC_IDIV: dest_rm(d, out, 0, rv_op_idiv); break;
-    case ZYDIS_MNEMONIC_CBW: out->size = 2; out->op = rv_op_cbw; break;
-    case ZYDIS_MNEMONIC_CWDE: out->size = 4; out->op = rv_op_cbw; break;
-    case ZYDIS_MNEMONIC_CDQE: out->size = 8; out->op = rv_op_cbw; break;
-    case ZYDIS_MNEMONIC_CWD: out->size = 2; out->op = rv_op_cwd; break;
-    case ZYDIS_MNEMONIC_CDQ: out->size = 4; out->op = rv_op_cwd; break;
-    case ZYDIS_MNEMONIC_CQO: out->size = 8; out->op = rv_op_cwd; break;
+    case ZYDIS_MNEMONIC_CBW:
+        out->size = 2;
+        out->op = rv_op_cbw;
+        break;
+    case ZYDIS_MNEMONIC_CWDE:
+        out->size = 4;
+        out->op = rv_op_cbw;
+        break;
+    case ZYDIS_MNEMONIC_CDQE:
+        out->size = 8;
+        out->op = rv_op_cbw;
+        break;
+    case ZYDIS_MNEMONIC_CWD:
+        out->size = 2;
+        out->op = rv_op_cwd;
+        break;
+    case ZYDIS_MNEMONIC_CDQ:
+        out->size = 4;
+        out->op = rv_op_cwd;
+        break;
+    case ZYDIS_MNEMONIC_CQO:
+        out->size = 8;
+        out->op = rv_op_cwd;
+        break;
     case ZYDIS_MNEMONIC_BT: bit_test(d, out, 0); break;
     case ZYDIS_MNEMONIC_BTS: bit_test(d, out, 1); break;
     case ZYDIS_MNEMONIC_BTR: bit_test(d, out, 2); break;
     case ZYDIS_MNEMONIC_BTC: bit_test(d, out, 3); break;
-    case ZYDIS_MNEMONIC_BSF: reg_rm(d, out); out->op = rv_op_bsf; break;
-    case ZYDIS_MNEMONIC_BSR: reg_rm(d, out); out->op = rv_op_bsr; break;
-    case ZYDIS_MNEMONIC_POPCNT: reg_rm(d, out); out->op = rv_op_popcnt; break;
+    case ZYDIS_MNEMONIC_BSF:
+        reg_rm(d, out);
+        out->op = rv_op_bsf;
+        break;
+    case ZYDIS_MNEMONIC_BSR:
+        reg_rm(d, out);
+        out->op = rv_op_bsr;
+        break;
+    case ZYDIS_MNEMONIC_POPCNT:
+        reg_rm(d, out);
+        out->op = rv_op_popcnt;
+        break;
     case ZYDIS_MNEMONIC_LAHF: out->op = rv_op_lahf; break;
     case ZYDIS_MNEMONIC_SAHF: out->op = rv_op_sahf; break;
     case ZYDIS_MNEMONIC_CLC: out->op = rv_op_clc; break;
@@ -549,12 +619,15 @@ static void choose(struct rv_interp *c, const struct rv_decode *d, struct rv_ins
     case ZYDIS_MNEMONIC_XLAT:
         for (unsigned n = 0; n < z->operand_count; n++)
             if (is_mem(&d->op[n])) out->seg = (uint8_t)sreg(d->op[n].mem.segment);
-        out->ea = !code64 ? RV_EA_SEG
+        out->ea = !code64                                  ? RV_EA_SEG
                   : out->seg == RV_FS || out->seg == RV_GS ? RV_EA_BASE
                                                            : RV_EA_FLAT;
         out->op = rv_op_xlat;
         break;
-    case ZYDIS_MNEMONIC_MOVNTI: rm_reg(d, out); out->op = rv_op_movnti; break;
+    case ZYDIS_MNEMONIC_MOVNTI:
+        rm_reg(d, out);
+        out->op = rv_op_movnti;
+        break;
     case ZYDIS_MNEMONIC_AAA: bcd(d, out, 0); break;
     case ZYDIS_MNEMONIC_AAS: bcd(d, out, 1); break;
     case ZYDIS_MNEMONIC_DAA: bcd(d, out, 2); break;
@@ -583,7 +656,10 @@ static void choose(struct rv_interp *c, const struct rv_decode *d, struct rv_ins
     case ZYDIS_MNEMONIC_RDMSR: op_end(out, rv_op_rdmsr); break;
     case ZYDIS_MNEMONIC_WRMSR: op_end(out, rv_op_wrmsr); break;
     case ZYDIS_MNEMONIC_CLTS: op_end(out, rv_op_clts); break;
-    case ZYDIS_MNEMONIC_LMSW: selector(d, out, rv_op_lmsw); out->flags |= RV_I_END; break;
+    case ZYDIS_MNEMONIC_LMSW:
+        selector(d, out, rv_op_lmsw);
+        out->flags |= RV_I_END;
+        break;
     case ZYDIS_MNEMONIC_SMSW: dest_rm(d, out, 0, rv_op_smsw); break;
     case ZYDIS_MNEMONIC_INVLPG: out->op = rv_op_invlpg; break;
     case ZYDIS_MNEMONIC_INVPCID:
@@ -697,7 +773,7 @@ unsigned rv_decode_block(struct rv_interp *c, const uint8_t *bytes, size_t size,
             decode_one(c, &d, i);
         else
             *i = (struct rv_insn){.op = s == ZYDIS_STATUS_INSTRUCTION_TOO_LONG ? rv_op_too_long
-                                                                              : rv_op_ud,
+                                                                               : rv_op_ud,
                                   .len = 1,
                                   .flags = RV_I_END};
         i->off = (uint16_t)at;

@@ -9,8 +9,8 @@
 struct rv_decode {
     ZydisDecodedInstruction z;
     ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
-    const uint8_t *bytes; /* z.length of them */
-    uint64_t rip;         /* offset of the instruction in its code segment */
+    const uint8_t *bytes;           /* z.length of them */
+    uint64_t rip;                   /* offset of the instruction in its code segment */
     const ZydisDecodedOperand *mem; /* the explicit memory operand (memory or AGEN), or NULL */
 };
 

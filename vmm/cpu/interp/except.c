@@ -16,9 +16,7 @@ struct frame {
 };
 
 static void frame_push(struct rv_interp *c, struct frame *f, uint64_t v) {
-    uint64_t mask = f->flat                     ? ~0ull
-                    : f->ss.attr & RV_SEG_DB    ? 0xffffffffu
-                                                : 0xffff;
+    uint64_t mask = f->flat ? ~0ull : f->ss.attr & RV_SEG_DB ? 0xffffffffu : 0xffff;
     uint64_t sp = (f->sp - f->size) & mask;
     if (f->flat) {
         if (!rv_canonical(sp) || !rv_canonical(sp + f->size - 1))
@@ -27,7 +25,8 @@ static void frame_push(struct rv_interp *c, struct frame *f, uint64_t v) {
         bool down = (f->ss.attr & 0xc) == 4;
         uint64_t last = sp + f->size - 1, top = f->ss.attr & RV_SEG_DB ? 0xffffffffu : 0xffff;
         if (down ? sp <= f->ss.limit || last > top : last > f->ss.limit)
-            rv_raise_error(c, NULL, RV_VEC_SS, f->ss.sel == c->x.seg[RV_SS].sel ? 0 : f->ss.sel & 0xfffcu);
+            rv_raise_error(c, NULL, RV_VEC_SS,
+                           f->ss.sel == c->x.seg[RV_SS].sel ? 0 : f->ss.sel & 0xfffcu);
     }
     uint64_t va = f->flat ? sp : (f->ss.base + sp) & 0xffffffffu;
     if (f->user)
@@ -101,7 +100,8 @@ void rv_deliver(struct rv_interp *c, unsigned vector, bool has_error, uint32_t e
     unsigned sel_error = (g.sel & 0xfffcu) | ext;
     if (!rv_desc_try(c, NULL, g.sel, false, &d)) rv_raise_error(c, NULL, RV_VEC_GP, sel_error);
     unsigned type = rv_desc_type(&d), dpl = rv_desc_dpl(&d);
-    if (!rv_desc_s(&d) || !(type & 8) || dpl > c->cpl) rv_raise_error(c, NULL, RV_VEC_GP, sel_error);
+    if (!rv_desc_s(&d) || !(type & 8) || dpl > c->cpl)
+        rv_raise_error(c, NULL, RV_VEC_GP, sel_error);
     if (lm && (!(d.lo >> 53 & 1) || (d.lo >> 54 & 1)))
         rv_raise_error(c, NULL, RV_VEC_GP, sel_error);
     if (!rv_desc_p(&d)) rv_raise_error(c, NULL, RV_VEC_NP, sel_error);

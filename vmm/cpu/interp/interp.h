@@ -1,9 +1,9 @@
 /* The reference CPU: inside view, shared by the files of vmm/cpu/interp only.
  *
- * Guest code is decoded once into blocks of struct rv_insn (block.c, decode*.c), each of which holds
- * the function that executes it. A block is straight-line code inside one page; its functions call
- * each other in turn through rv_next() (the compiler makes jumps of these calls) and the last one
- * returns to the dispatcher in run.c, which finds the next block.
+ * Guest code is decoded once into blocks of struct rv_insn (block.c, decode*.c), each of which
+ * holds the function that executes it. A block is straight-line code inside one page; its functions
+ * call each other in turn through rv_next() (the compiler makes jumps of these calls) and the last
+ * one returns to the dispatcher in run.c, which finds the next block.
  *
  * Rules that every operation keeps:
  *  - It raises (rv_raise, or any memory access that faults) before it changes any state, so that a
@@ -55,18 +55,18 @@ struct rv_insn {
         uint64_t imm;    /* immediate, or the target of a direct branch */
         const void *aux; /* of the operation's own choosing */
     };
-    int64_t disp;          /* displacement; RIP-relative ones are absolute already */
-    uint16_t r1, r2;       /* register operands, byte offsets into struct rv_interp */
-    uint16_t base, index;  /* likewise; c->zero when absent */
-    uint8_t scale;         /* shift count */
-    uint8_t seg;           /* enum rv_sreg of the memory operand */
-    uint8_t ea;            /* enum rv_ea_kind */
-    uint8_t flags;         /* enum rv_insn_flag */
-    uint8_t size;          /* operand size in bytes */
-    uint8_t asize;         /* address size in bytes: 2, 4, 8 */
-    uint8_t len;           /* of the instruction, bytes */
-    uint8_t ext;           /* of the operation's own choosing */
-    uint16_t off;          /* from the block's start, bytes */
+    int64_t disp;         /* displacement; RIP-relative ones are absolute already */
+    uint16_t r1, r2;      /* register operands, byte offsets into struct rv_interp */
+    uint16_t base, index; /* likewise; c->zero when absent */
+    uint8_t scale;        /* shift count */
+    uint8_t seg;          /* enum rv_sreg of the memory operand */
+    uint8_t ea;           /* enum rv_ea_kind */
+    uint8_t flags;        /* enum rv_insn_flag */
+    uint8_t size;         /* operand size in bytes */
+    uint8_t asize;        /* address size in bytes: 2, 4, 8 */
+    uint8_t len;          /* of the instruction, bytes */
+    uint8_t ext;          /* of the operation's own choosing */
+    uint16_t off;         /* from the block's start, bytes */
 };
 
 #define RV_BLOCK_INSNS 64
@@ -78,13 +78,13 @@ struct rv_block_link {
 };
 
 struct rv_block {
-    uint64_t va, pa;      /* linear and physical address of the first byte */
-    uint64_t pa2;         /* physical page of the tail when the only instruction crosses a page */
-    uint32_t mode;        /* c->mode it was decoded for */
-    uint16_t n;           /* instructions, not counting the closing rv_op_block_end */
-    uint16_t len;         /* bytes */
-    bool crosses;         /* one instruction over two pages */
-    bool dead;            /* invalidated; freed when no longer running */
+    uint64_t va, pa; /* linear and physical address of the first byte */
+    uint64_t pa2;    /* physical page of the tail when the only instruction crosses a page */
+    uint32_t mode;   /* c->mode it was decoded for */
+    uint16_t n;      /* instructions, not counting the closing rv_op_block_end */
+    uint16_t len;    /* bytes */
+    bool crosses;    /* one instruction over two pages */
+    bool dead;       /* invalidated; freed when no longer running */
     struct rv_block *hash_next;
     struct rv_block_link link[2]; /* in the list of its page, and of its tail's: they may be one */
     struct rv_insn insn[];
@@ -144,11 +144,11 @@ struct rv_interp {
     uint16_t fl;
     uint8_t cpl;
     uint32_t mode;
-    uint64_t cs_base; /* 0 in 64-bit mode; linear address of code = rip + this */
-    bool single;      /* the current block is one instruction long and may touch devices */
-    bool delivering;  /* inside exception delivery; fault being delivered in `fault` */
-    bool want_window; /* run() was asked to stop when an interrupt could be taken */
-    bool watching;    /* TF or debug registers: every instruction runs alone */
+    uint64_t cs_base;  /* 0 in 64-bit mode; linear address of code = rip + this */
+    bool single;       /* the current block is one instruction long and may touch devices */
+    bool delivering;   /* inside exception delivery; fault being delivered in `fault` */
+    bool want_window;  /* run() was asked to stop when an interrupt could be taken */
+    bool watching;     /* TF or debug registers: every instruction runs alone */
     atomic_bool leave; /* look at everything unusual before the next block */
     atomic_bool kicked;
     struct rv_tlb *tlb;
@@ -196,9 +196,7 @@ static inline uint64_t *rv_reg64(struct rv_interp *c, uint16_t r) {
 /* ---- leaving an operation ---- */
 
 /* Goes on with the next instruction of the block: `return rv_next(c, i);` */
-static inline void rv_next(struct rv_interp *c, const struct rv_insn *i) {
-    (i + 1)->op(c, i + 1);
-}
+static inline void rv_next(struct rv_interp *c, const struct rv_insn *i) { (i + 1)->op(c, i + 1); }
 /* Ends the block after i: rip becomes the next instruction's. For operations marked RV_I_END. */
 static inline uint64_t rv_insn_rip(const struct rv_interp *c, const struct rv_insn *i) {
     return c->block->va - c->cs_base + i->off;
@@ -225,8 +223,8 @@ void rv_raise(struct rv_interp *c, const struct rv_insn *i, unsigned vector)
     __attribute__((noreturn, cold));
 void rv_raise_error(struct rv_interp *c, const struct rv_insn *i, unsigned vector, uint32_t error)
     __attribute__((noreturn, cold));
-void rv_raise_page_fault(struct rv_interp *c, const struct rv_insn *i, uint64_t cr2,
-                         uint32_t error) __attribute__((noreturn, cold));
+void rv_raise_page_fault(struct rv_interp *c, const struct rv_insn *i, uint64_t cr2, uint32_t error)
+    __attribute__((noreturn, cold));
 /* Runs i again as a block of its own, where device access and changes of code are allowed. No state
  * may have been changed. Returns if it already is (c->single). */
 void rv_alone(struct rv_interp *c, const struct rv_insn *i);
@@ -272,7 +270,7 @@ static inline void *rv_fast_w(struct rv_interp *c, uint64_t va, unsigned size) {
 }
 
 #define RV_DEFINE_ACCESS(bits)                                                                     \
-    static inline uint##bits##_t rv_load##bits(struct rv_interp *c, const struct rv_insn *i,      \
+    static inline uint##bits##_t rv_load##bits(struct rv_interp *c, const struct rv_insn *i,       \
                                                uint64_t va) {                                      \
         const void *p = rv_fast_r(c, va, (bits) / 8);                                              \
         if (rv_unlikely(!p)) return (uint##bits##_t)rv_load_slow(c, i, va, (bits) / 8);            \
@@ -280,7 +278,7 @@ static inline void *rv_fast_w(struct rv_interp *c, uint64_t va, unsigned size) {
         memcpy(&v, p, sizeof v);                                                                   \
         return v;                                                                                  \
     }                                                                                              \
-    static inline void rv_store##bits(struct rv_interp *c, const struct rv_insn *i, uint64_t va,  \
+    static inline void rv_store##bits(struct rv_interp *c, const struct rv_insn *i, uint64_t va,   \
                                       uint##bits##_t v) {                                          \
         void *p = rv_fast_w(c, va, (bits) / 8);                                                    \
         if (rv_unlikely(!p)) {                                                                     \
@@ -296,7 +294,7 @@ RV_DEFINE_ACCESS(64)
 
 /* ---- flags ---- */
 
-uint64_t rv_flags_get(const struct rv_interp *c);       /* the whole RFLAGS */
+uint64_t rv_flags_get(const struct rv_interp *c);        /* the whole RFLAGS */
 void rv_flags_set(struct rv_interp *c, uint64_t rflags); /* no privilege checks */
 /* Sets the arithmetic flags alone from RFLAGS-shaped bits. */
 static inline void rv_flags_arith(struct rv_interp *c, uint32_t rflags) {

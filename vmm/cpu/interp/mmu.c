@@ -1,10 +1,10 @@
 /* Address translation (SDM 3A chapter 4): 2-, 3- and 4-level paging, kept coherent.
  *
- * A real CPU may go on using a translation after its page-table entry was changed. Here it does not:
- * every page that a cached translation was read from is remembered as a page table, writes to it
- * take the slow path, and there the translations that may depend on the entry are dropped. So the
- * guest sees a CPU without a TLB, whatever the size and fate of ours: replay from a checkpoint, or
- * on another engine, sets the same accessed bits and takes the same faults. */
+ * A real CPU may go on using a translation after its page-table entry was changed. Here it does
+ * not: every page that a cached translation was read from is remembered as a page table, writes to
+ * it take the slow path, and there the translations that may depend on the entry are dropped. So
+ * the guest sees a CPU without a TLB, whatever the size and fate of ours: replay from a checkpoint,
+ * or on another engine, sets the same accessed bits and takes the same faults. */
 #include "vmm/cpu/interp/mmu.h"
 
 #include <stdlib.h>
@@ -12,13 +12,13 @@
 #include "vmm/base/buf.h"
 #include "vmm/cpu/interp/block.h"
 
-#define PTE_P    (1ull << 0)
-#define PTE_W    (1ull << 1)
-#define PTE_U    (1ull << 2)
-#define PTE_A    (1ull << 5)
-#define PTE_D    (1ull << 6)
-#define PTE_PS   (1ull << 7)
-#define PTE_NX   (1ull << 63)
+#define PTE_P  (1ull << 0)
+#define PTE_W  (1ull << 1)
+#define PTE_U  (1ull << 2)
+#define PTE_A  (1ull << 5)
+#define PTE_D  (1ull << 6)
+#define PTE_PS (1ull << 7)
+#define PTE_NX (1ull << 63)
 
 #define PF_P    1u
 #define PF_W    2u
@@ -384,7 +384,8 @@ static void phys_store(struct rv_interp *c, const struct rv_insn *i, uint64_t pa
         if (natural(pa, size)) {
             mmio_write(c, i, pa, size, value);
         } else {
-            for (unsigned n = 0; n < size; n++) mmio_write(c, i, pa + n, 1, value >> (8 * n) & 0xff);
+            for (unsigned n = 0; n < size; n++)
+                mmio_write(c, i, pa + n, 1, value >> (8 * n) & 0xff);
         }
         return;
     }

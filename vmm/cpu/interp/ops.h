@@ -23,46 +23,138 @@ static inline unsigned rv_log2(unsigned size) { return (unsigned)__builtin_ctz(s
 
 extern const rv_op rv_alu_ops[RV_ALUS][RV_FORMS][4];
 extern const rv_op rv_mov_ops[RV_FORMS][4];
-extern const rv_op rv_unary_ops[RV_UNARIES][2][4];    /* [memory][size] */
-extern const rv_op rv_shift_ops[RV_SHIFTS][2][2][4];  /* [memory][by CL][size]; imm masked */
-extern const rv_op rv_movzx_ops[2][2][4];             /* [memory][from 16 bits][to size] */
-extern const rv_op rv_movsx_ops[2][3][4];             /* [memory][from 8, 16, 32][to size] */
-extern const rv_op rv_cmov_ops[16][2][4];             /* [condition][memory][size] */
-extern const rv_op rv_setcc_ops[16][2];               /* [condition][memory] */
-extern const rv_op rv_jcc64_ops[16];                  /* imm: absolute target */
-extern const rv_op rv_lea_ops[4];                     /* 64-bit mode, 64-bit addresses */
+extern const rv_op rv_unary_ops[RV_UNARIES][2][4];         /* [memory][size] */
+extern const rv_op rv_shift_ops[RV_SHIFTS][2][2][4];       /* [memory][by CL][size]; imm masked */
+extern const rv_op rv_movzx_ops[2][2][4];                  /* [memory][from 16 bits][to size] */
+extern const rv_op rv_movsx_ops[2][3][4];                  /* [memory][from 8, 16, 32][to size] */
+extern const rv_op rv_cmov_ops[16][2][4];                  /* [condition][memory][size] */
+extern const rv_op rv_setcc_ops[16][2];                    /* [condition][memory] */
+extern const rv_op rv_jcc64_ops[16];                       /* imm: absolute target */
+extern const rv_op rv_lea_ops[4];                          /* 64-bit mode, 64-bit addresses */
 extern const rv_op rv_imul2_ops[2][4], rv_imul3_ops[2][4]; /* [memory][size] */
 
 #define RV_OP(name) void rv_op_##name(struct rv_interp *c, const struct rv_insn *i)
 
 /* ops_alu.c, ops_data.c */
-RV_OP(nop); RV_OP(block_end); RV_OP(lea); RV_OP(xchg_rr); RV_OP(xchg_mr); RV_OP(xadd);
-RV_OP(cmpxchg); RV_OP(cmpxchg8b); RV_OP(bswap); RV_OP(mul); RV_OP(imul1); RV_OP(div); RV_OP(idiv);
-RV_OP(cbw); RV_OP(cwd); RV_OP(bt); RV_OP(bsf); RV_OP(bsr); RV_OP(popcnt); RV_OP(shld);
-RV_OP(shrd); RV_OP(lahf); RV_OP(sahf); RV_OP(clc); RV_OP(stc); RV_OP(cmc); RV_OP(cld); RV_OP(std);
-RV_OP(xlat); RV_OP(bcd); RV_OP(bound); RV_OP(arpl); RV_OP(movnti); RV_OP(salc);
+RV_OP(nop);
+RV_OP(block_end);
+RV_OP(lea);
+RV_OP(xchg_rr);
+RV_OP(xchg_mr);
+RV_OP(xadd);
+RV_OP(cmpxchg);
+RV_OP(cmpxchg8b);
+RV_OP(bswap);
+RV_OP(mul);
+RV_OP(imul1);
+RV_OP(div);
+RV_OP(idiv);
+RV_OP(cbw);
+RV_OP(cwd);
+RV_OP(bt);
+RV_OP(bsf);
+RV_OP(bsr);
+RV_OP(popcnt);
+RV_OP(shld);
+RV_OP(shrd);
+RV_OP(lahf);
+RV_OP(sahf);
+RV_OP(clc);
+RV_OP(stc);
+RV_OP(cmc);
+RV_OP(cld);
+RV_OP(std);
+RV_OP(xlat);
+RV_OP(bcd);
+RV_OP(bound);
+RV_OP(arpl);
+RV_OP(movnti);
+RV_OP(salc);
 RV_OP(clflush);
 /* ops_stack.c */
-RV_OP(push_r64); RV_OP(pop_r64); RV_OP(push); RV_OP(pop); RV_OP(pusha); RV_OP(popa);
-RV_OP(pushf); RV_OP(popf); RV_OP(enter); RV_OP(leave_insn); RV_OP(push_seg); RV_OP(pop_seg);
+RV_OP(push_r64);
+RV_OP(pop_r64);
+RV_OP(push);
+RV_OP(pop);
+RV_OP(pusha);
+RV_OP(popa);
+RV_OP(pushf);
+RV_OP(popf);
+RV_OP(enter);
+RV_OP(leave_insn);
+RV_OP(push_seg);
+RV_OP(pop_seg);
 /* ops_branch.c */
-RV_OP(jmp64); RV_OP(call64); RV_OP(ret64); RV_OP(jmp_ind64); RV_OP(call_ind64);
-RV_OP(jcc); RV_OP(jmp); RV_OP(call); RV_OP(ret); RV_OP(jmp_ind); RV_OP(call_ind);
-RV_OP(loop); RV_OP(jcxz);
+RV_OP(jmp64);
+RV_OP(call64);
+RV_OP(ret64);
+RV_OP(jmp_ind64);
+RV_OP(call_ind64);
+RV_OP(jcc);
+RV_OP(jmp);
+RV_OP(call);
+RV_OP(ret);
+RV_OP(jmp_ind);
+RV_OP(call_ind);
+RV_OP(loop);
+RV_OP(jcxz);
 /* ops_string.c */
-RV_OP(movs); RV_OP(stos); RV_OP(lods); RV_OP(scas); RV_OP(cmps); RV_OP(ins); RV_OP(outs);
+RV_OP(movs);
+RV_OP(stos);
+RV_OP(lods);
+RV_OP(scas);
+RV_OP(cmps);
+RV_OP(ins);
+RV_OP(outs);
 /* ops_far.c */
-RV_OP(jmp_far); RV_OP(call_far); RV_OP(ret_far); RV_OP(iret); RV_OP(int); RV_OP(into);
-RV_OP(syscall); RV_OP(sysret); RV_OP(sysenter); RV_OP(sysexit);
+RV_OP(jmp_far);
+RV_OP(call_far);
+RV_OP(ret_far);
+RV_OP(iret);
+RV_OP(int);
+RV_OP(into);
+RV_OP(syscall);
+RV_OP(sysret);
+RV_OP(sysenter);
+RV_OP(sysexit);
 /* ops_sys.c */
-RV_OP(hlt); RV_OP(cli); RV_OP(sti); RV_OP(in); RV_OP(out); RV_OP(cpuid); RV_OP(rdtsc);
-RV_OP(rdmsr); RV_OP(wrmsr); RV_OP(mov_from_cr); RV_OP(mov_to_cr); RV_OP(mov_from_dr);
-RV_OP(mov_to_dr); RV_OP(clts); RV_OP(lmsw); RV_OP(smsw); RV_OP(invlpg); RV_OP(invpcid);
-RV_OP(wbinvd); RV_OP(swapgs); RV_OP(fsgsbase); RV_OP(clac_stac); RV_OP(rdpmc); RV_OP(ud);
-RV_OP(too_long); RV_OP(prefetch);
+RV_OP(hlt);
+RV_OP(cli);
+RV_OP(sti);
+RV_OP(in);
+RV_OP(out);
+RV_OP(cpuid);
+RV_OP(rdtsc);
+RV_OP(rdmsr);
+RV_OP(wrmsr);
+RV_OP(mov_from_cr);
+RV_OP(mov_to_cr);
+RV_OP(mov_from_dr);
+RV_OP(mov_to_dr);
+RV_OP(clts);
+RV_OP(lmsw);
+RV_OP(smsw);
+RV_OP(invlpg);
+RV_OP(invpcid);
+RV_OP(wbinvd);
+RV_OP(swapgs);
+RV_OP(fsgsbase);
+RV_OP(clac_stac);
+RV_OP(rdpmc);
+RV_OP(ud);
+RV_OP(too_long);
+RV_OP(prefetch);
 /* ops_seg.c */
-RV_OP(mov_to_seg); RV_OP(mov_from_seg); RV_OP(load_far); RV_OP(ldt); RV_OP(tr); RV_OP(store_ldt_tr);
-RV_OP(lgdt); RV_OP(sgdt); RV_OP(lar_lsl); RV_OP(verr_verw);
+RV_OP(mov_to_seg);
+RV_OP(mov_from_seg);
+RV_OP(load_far);
+RV_OP(ldt);
+RV_OP(tr);
+RV_OP(store_ldt_tr);
+RV_OP(lgdt);
+RV_OP(sgdt);
+RV_OP(lar_lsl);
+RV_OP(verr_verw);
 
 /* Conditions as encoded in Jcc, SETcc, CMOVcc: evaluated on c->fl. */
 static inline bool rv_cond(uint16_t fl, unsigned cc) {

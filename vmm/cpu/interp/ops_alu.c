@@ -18,17 +18,17 @@
                 : "cc");                                                                           \
     } while (0)
 
-#define GET8(r)  (*rv_reg8(c, r))
-#define GET16(r) (*rv_reg16(c, r))
-#define GET32(r) (*rv_reg32(c, r))
-#define GET64(r) (*rv_reg64(c, r))
+#define GET8(r)     (*rv_reg8(c, r))
+#define GET16(r)    (*rv_reg16(c, r))
+#define GET32(r)    (*rv_reg32(c, r))
+#define GET64(r)    (*rv_reg64(c, r))
 #define PUT8(r, v)  (*rv_reg8(c, r) = (v))
 #define PUT16(r, v) (*rv_reg16(c, r) = (v))
 #define PUT32(r, v) (*rv_reg64(c, r) = (uint32_t)(v))
 #define PUT64(r, v) (*rv_reg64(c, r) = (v))
 
-/* Read-modify-write: in place when the page is plain memory, else load, compute, store; flags change
- * only when the store went through. */
+/* Read-modify-write: in place when the page is plain memory, else load, compute, store; flags
+ * change only when the store went through. */
 #define RMW(bits, compute)                                                                         \
     uint64_t va = rv_ea(c, i, (bits) / 8, true);                                                   \
     uint##bits##_t *p = rv_fast_w(c, va, (bits) / 8);                                              \
@@ -47,8 +47,8 @@
     c->fl = fl;                                                                                    \
     rv_next(c, i)
 
-#define OP static void
-#define ARGS (struct rv_interp *c, const struct rv_insn *i)
+#define OP   static void
+#define ARGS (struct rv_interp * c, const struct rv_insn *i)
 
 #define DEFINE_ALU(name, insn, HOW, bits, suf, mod, writes)                                        \
     OP name##bits##_rr ARGS {                                                                      \
@@ -107,18 +107,21 @@
     }
 
 #define DEFINE_SIZES(name, insn, HOW)                                                              \
-    DEFINE_ALU(name, insn, HOW, 8, "b", "b", 1) DEFINE_ALU_MEM(name, insn, HOW, 8, "b", "b")       \
+    DEFINE_ALU(name, insn, HOW, 8, "b", "b", 1)                                                    \
+    DEFINE_ALU_MEM(name, insn, HOW, 8, "b", "b")                                                   \
     DEFINE_ALU(name, insn, HOW, 16, "w", "w", 1) DEFINE_ALU_MEM(name, insn, HOW, 16, "w", "w")     \
-    DEFINE_ALU(name, insn, HOW, 32, "l", "k", 1) DEFINE_ALU_MEM(name, insn, HOW, 32, "l", "k")     \
-    DEFINE_ALU(name, insn, HOW, 64, "q", "q", 1) DEFINE_ALU_MEM(name, insn, HOW, 64, "q", "q")
+        DEFINE_ALU(name, insn, HOW, 32, "l", "k", 1) DEFINE_ALU_MEM(name, insn, HOW, 32, "l", "k") \
+            DEFINE_ALU(name, insn, HOW, 64, "q", "q", 1)                                           \
+                DEFINE_ALU_MEM(name, insn, HOW, 64, "q", "q")
 #define DEFINE_SIZES_READ(name, insn, HOW)                                                         \
-    DEFINE_ALU(name, insn, HOW, 8, "b", "b", 0) DEFINE_ALU_MEM_READ(name, insn, HOW, 8, "b", "b")  \
+    DEFINE_ALU(name, insn, HOW, 8, "b", "b", 0)                                                    \
+    DEFINE_ALU_MEM_READ(name, insn, HOW, 8, "b", "b")                                              \
     DEFINE_ALU(name, insn, HOW, 16, "w", "w", 0)                                                   \
-    DEFINE_ALU_MEM_READ(name, insn, HOW, 16, "w", "w")                                             \
-    DEFINE_ALU(name, insn, HOW, 32, "l", "k", 0)                                                   \
-    DEFINE_ALU_MEM_READ(name, insn, HOW, 32, "l", "k")                                             \
-    DEFINE_ALU(name, insn, HOW, 64, "q", "q", 0)                                                   \
-    DEFINE_ALU_MEM_READ(name, insn, HOW, 64, "q", "q")
+        DEFINE_ALU_MEM_READ(name, insn, HOW, 16, "w", "w")                                         \
+            DEFINE_ALU(name, insn, HOW, 32, "l", "k", 0)                                           \
+                DEFINE_ALU_MEM_READ(name, insn, HOW, 32, "l", "k")                                 \
+                    DEFINE_ALU(name, insn, HOW, 64, "q", "q", 0)                                   \
+                        DEFINE_ALU_MEM_READ(name, insn, HOW, 64, "q", "q")
 
 DEFINE_SIZES(add, "add", ALU_PLAIN)
 DEFINE_SIZES(or, "or", ALU_PLAIN)
@@ -130,9 +133,10 @@ DEFINE_SIZES(xor, "xor", ALU_PLAIN)
 DEFINE_SIZES_READ(cmp, "cmp", ALU_PLAIN)
 DEFINE_SIZES_READ(test, "test", ALU_PLAIN)
 
-#define FORM(name, form) {name##8_##form, name##16_##form, name##32_##form, name##64_##form}
+#define FORM(name, form)                                                                           \
+    { name##8_##form, name##16_##form, name##32_##form, name##64_##form }
 #define FORMS(name)                                                                                \
-    {FORM(name, rr), FORM(name, ri), FORM(name, rm), FORM(name, mr), FORM(name, mi)}
+    { FORM(name, rr), FORM(name, ri), FORM(name, rm), FORM(name, mr), FORM(name, mi) }
 const rv_op rv_alu_ops[RV_ALUS][RV_FORMS][4] = {
     [RV_ADD] = FORMS(add), [RV_OR] = FORMS(or),   [RV_ADC] = FORMS(adc),
     [RV_SBB] = FORMS(sbb), [RV_AND] = FORMS(and), [RV_SUB] = FORMS(sub),
@@ -143,7 +147,7 @@ const rv_op rv_alu_ops[RV_ALUS][RV_FORMS][4] = {
 
 #define KEEP_CF(insn, suf, mod, d, fl)                                                             \
     do {                                                                                           \
-        uint16_t cf = (fl) & 0x100, out;                                                           \
+        uint16_t cf = (fl)&0x100, out;                                                             \
         __asm__(insn suf " %" mod "0\n\tlahf\n\tseto %%al" : "+r"(d), "=&a"(out) : : "cc");        \
         (fl) = (uint16_t)((out & ~0x100u) | cf);                                                   \
     } while (0)
@@ -244,7 +248,9 @@ DEFINE_SHIFTS(shr, "shr", SHIFT)
 DEFINE_SHIFTS(sar, "sar", SHIFT)
 
 #define SHIFT_FORMS(name)                                                                          \
-    {{FORM(name, r_i), FORM(name, r_c)}, {FORM(name, m_i), FORM(name, m_c)}}
+    {                                                                                              \
+        {FORM(name, r_i), FORM(name, r_c)}, { FORM(name, m_i), FORM(name, m_c) }                   \
+    }
 const rv_op rv_shift_ops[RV_SHIFTS][2][2][4] = {
     [RV_ROL] = SHIFT_FORMS(rol), [RV_ROR] = SHIFT_FORMS(ror), [RV_RCL] = SHIFT_FORMS(rcl),
     [RV_RCR] = SHIFT_FORMS(rcr), [RV_SHL] = SHIFT_FORMS(shl), [RV_SHR] = SHIFT_FORMS(shr),
@@ -254,7 +260,8 @@ const rv_op rv_shift_ops[RV_SHIFTS][2][2][4] = {
 #define DEFINE_SHXD(name, insn)                                                                    \
     RV_OP(name) {                                                                                  \
         unsigned size = i->size;                                                                   \
-        uint8_t n = (i->ext ? (uint8_t)c->x.gpr[RV_RCX] : (uint8_t)i->imm) & (size == 8 ? 63 : 31); \
+        uint8_t n =                                                                                \
+            (i->ext ? (uint8_t)c->x.gpr[RV_RCX] : (uint8_t)i->imm) & (size == 8 ? 63 : 31);        \
         bool mem = !i->r1;                                                                         \
         uint64_t va = 0, d, s = rv_reg_get(c, i->r2, size);                                        \
         if (mem) {                                                                                 \
@@ -268,13 +275,19 @@ const rv_op rv_shift_ops[RV_SHIFTS][2][2][4] = {
         if (n) {                                                                                   \
             if (size == 2)                                                                         \
                 __asm__(insn "w %%cl, %w3, %w0\n\tlahf\n\tseto %%al"                               \
-                        : "+r"(d), "=&a"(fl) : "c"(n), "r"(s) : "cc");                             \
+                        : "+r"(d), "=&a"(fl)                                                       \
+                        : "c"(n), "r"(s)                                                           \
+                        : "cc");                                                                   \
             else if (size == 4)                                                                    \
                 __asm__(insn "l %%cl, %k3, %k0\n\tlahf\n\tseto %%al"                               \
-                        : "+r"(d), "=&a"(fl) : "c"(n), "r"(s) : "cc");                             \
+                        : "+r"(d), "=&a"(fl)                                                       \
+                        : "c"(n), "r"(s)                                                           \
+                        : "cc");                                                                   \
             else                                                                                   \
                 __asm__(insn "q %%cl, %q3, %q0\n\tlahf\n\tseto %%al"                               \
-                        : "+r"(d), "=&a"(fl) : "c"(n), "r"(s) : "cc");                             \
+                        : "+r"(d), "=&a"(fl)                                                       \
+                        : "c"(n), "r"(s)                                                           \
+                        : "cc");                                                                   \
         }                                                                                          \
         if (mem)                                                                                   \
             rv_store(c, i, va, size, d);                                                           \
@@ -344,24 +357,32 @@ static uint64_t operand(struct rv_interp *c, const struct rv_insn *i) {
     switch (i->size) {                                                                             \
     case 1:                                                                                        \
         __asm__(insn "b %b3\n\tmovw %%ax, %w1\n\tlahf\n\tseto %%al"                                \
-                : "+a"(lo), "=&r"(hi), "=r"(of) : "r"(s) : "cc");                                  \
+                : "+a"(lo), "=&r"(hi), "=r"(of)                                                    \
+                : "r"(s)                                                                           \
+                : "cc");                                                                           \
         *(uint16_t *)rax = (uint16_t)hi;                                                           \
         break;                                                                                     \
     case 2:                                                                                        \
         __asm__(insn "w %w3\n\tmovw %%ax, %w2\n\tlahf\n\tseto %%al"                                \
-                : "+a"(lo), "=&d"(hi), "=&r"(of) : "r"(s) : "cc");                                 \
+                : "+a"(lo), "=&d"(hi), "=&r"(of)                                                   \
+                : "r"(s)                                                                           \
+                : "cc");                                                                           \
         *(uint16_t *)rax = (uint16_t)of;                                                           \
         *(uint16_t *)rdx = (uint16_t)hi;                                                           \
         break;                                                                                     \
     case 4:                                                                                        \
         __asm__(insn "l %k3\n\tmovl %%eax, %k2\n\tlahf\n\tseto %%al"                               \
-                : "+a"(lo), "=&d"(hi), "=&r"(of) : "r"(s) : "cc");                                 \
+                : "+a"(lo), "=&d"(hi), "=&r"(of)                                                   \
+                : "r"(s)                                                                           \
+                : "cc");                                                                           \
         *rax = (uint32_t)of;                                                                       \
         *rdx = (uint32_t)hi;                                                                       \
         break;                                                                                     \
     default:                                                                                       \
         __asm__(insn "q %q3\n\tmovq %%rax, %q2\n\tlahf\n\tseto %%al"                               \
-                : "+a"(lo), "=&d"(hi), "=&r"(of) : "r"(s) : "cc");                                 \
+                : "+a"(lo), "=&d"(hi), "=&r"(of)                                                   \
+                : "r"(s)                                                                           \
+                : "cc");                                                                           \
         *rax = of;                                                                                 \
         *rdx = hi;                                                                                 \
     }                                                                                              \
@@ -413,7 +434,7 @@ RV_OP(idiv) {
     if (u == 0) rv_raise(c, i, RV_VEC_DE);
     switch (i->size) {
     case 1: {
-        int d = (int16_t)*rax, s = (int8_t)u;
+        int d = (int16_t)*rax, s = (int)(int8_t)u;
         if (d / s != (int8_t)(d / s)) rv_raise(c, i, RV_VEC_DE);
         *(uint16_t *)rax = (uint16_t)((uint8_t)(d / s) | (uint8_t)(d % s) << 8);
         break;
@@ -461,7 +482,7 @@ RV_OP(bcd) {
     uint8_t al = (uint8_t)*ax, ah = (uint8_t)(*ax >> 8);
     uint32_t f = (uint32_t)rv_flags_get(c);
     bool af = f & RV_FL_AF, cf = f & RV_FL_CF;
-    uint8_t flags_of = al;
+    uint8_t flags_of;
     switch (i->ext) {
     case BCD_AAA:
     case BCD_AAS:

@@ -14,11 +14,12 @@ void rv_op_block_end(struct rv_interp *c, const struct rv_insn *i) {
     static void jcc64_##cc(struct rv_interp *c, const struct rv_insn *i) {                         \
         c->x.rip = rv_cond(c->fl, 0x##cc) ? i->imm : c->block->va + i->off + i->len;               \
     }
-JCC64(0) JCC64(1) JCC64(2) JCC64(3) JCC64(4) JCC64(5) JCC64(6) JCC64(7)
-JCC64(8) JCC64(9) JCC64(a) JCC64(b) JCC64(c) JCC64(d) JCC64(e) JCC64(f)
-const rv_op rv_jcc64_ops[16] = {
-    jcc64_0, jcc64_1, jcc64_2, jcc64_3, jcc64_4, jcc64_5, jcc64_6, jcc64_7,
-    jcc64_8, jcc64_9, jcc64_a, jcc64_b, jcc64_c, jcc64_d, jcc64_e, jcc64_f,
+JCC64(0)
+JCC64(1)
+JCC64(2) JCC64(3) JCC64(4) JCC64(5) JCC64(6) JCC64(7) JCC64(8) JCC64(9) JCC64(a) JCC64(b) JCC64(c)
+    JCC64(d) JCC64(e) JCC64(f) const rv_op rv_jcc64_ops[16] = {
+        jcc64_0, jcc64_1, jcc64_2, jcc64_3, jcc64_4, jcc64_5, jcc64_6, jcc64_7,
+        jcc64_8, jcc64_9, jcc64_a, jcc64_b, jcc64_c, jcc64_d, jcc64_e, jcc64_f,
 };
 
 RV_OP(jmp64) { c->x.rip = i->imm; }
@@ -42,16 +43,21 @@ RV_OP(ret64) {
 }
 
 static inline uint64_t target64(struct rv_interp *c, const struct rv_insn *i) {
-    uint64_t rip = i->r1 ? *rv_reg64(c, i->r1) : rv_load64(c, i, rv_ea(c, i, 8, false));
-    check64(c, i, rip);
-    return rip;
+    return i->r1 ? *rv_reg64(c, i->r1) : rv_load64(c, i, rv_ea(c, i, 8, false));
 }
 
-RV_OP(jmp_ind64) { c->x.rip = target64(c, i); }
+RV_OP(jmp_ind64) {
+    uint64_t rip = target64(c, i);
+    check64(c, i, rip);
+    c->x.rip = rip;
+}
 
+/* Processors push before they look at the target: a bad one faults with the return address already
+ * in memory. */
 RV_OP(call_ind64) {
     uint64_t rip = target64(c, i), sp = c->x.gpr[RV_RSP] - 8;
     rv_store64(c, i, sp, c->block->va + i->off + i->len);
+    check64(c, i, rip);
     c->x.gpr[RV_RSP] = sp;
     c->x.rip = rip;
 }
@@ -96,8 +102,8 @@ RV_OP(ret) {
 }
 
 static uint64_t target(struct rv_interp *c, const struct rv_insn *i) {
-    uint64_t rip = i->r1 ? rv_reg_get(c, i->r1, i->size)
-                         : rv_load(c, i, rv_ea(c, i, i->size, false), i->size);
+    uint64_t rip =
+        i->r1 ? rv_reg_get(c, i->r1, i->size) : rv_load(c, i, rv_ea(c, i, i->size, false), i->size);
     return check_target(c, i, rip);
 }
 

@@ -1,8 +1,8 @@
 /* Moves, conversions, bits, exchanges, conditions. */
 #include "vmm/cpu/interp/ops.h"
 
-#define OP static void
-#define ARGS (struct rv_interp *c, const struct rv_insn *i)
+#define OP   static void
+#define ARGS (struct rv_interp * c, const struct rv_insn *i)
 
 /* ---- MOV ---- */
 
@@ -31,7 +31,8 @@ DEFINE_MOV(8, 8)
 DEFINE_MOV(16, 16)
 DEFINE_MOV(32, 64)
 DEFINE_MOV(64, 64)
-#define FORM(name, form) {name##8_##form, name##16_##form, name##32_##form, name##64_##form}
+#define FORM(name, form)                                                                           \
+    { name##8_##form, name##16_##form, name##32_##form, name##64_##form }
 const rv_op rv_mov_ops[RV_FORMS][4] = {FORM(mov, rr), FORM(mov, ri), FORM(mov, rm), FORM(mov, mr),
                                        FORM(mov, mi)};
 
@@ -43,8 +44,7 @@ const rv_op rv_mov_ops[RV_FORMS][4] = {FORM(mov, rr), FORM(mov, ri), FORM(mov, r
         rv_next(c, i);                                                                             \
     }                                                                                              \
     OP name##from##_##to##_m ARGS {                                                                \
-        *rv_reg##wide(c, i->r1) =                                                                  \
-            (as)(cast)rv_load##from(c, i, rv_ea(c, i, (from) / 8, false));                         \
+        *rv_reg##wide(c, i->r1) = (as)(cast)rv_load##from(c, i, rv_ea(c, i, (from) / 8, false));   \
         rv_next(c, i);                                                                             \
     }
 DEFINE_EXTEND(movzx, uint8_t, 8, 16, 16, uint16_t)
@@ -60,8 +60,10 @@ DEFINE_EXTEND(movsx, int16_t, 16, 64, 64, uint64_t)
 DEFINE_EXTEND(movsx, int32_t, 32, 16, 16, uint16_t)
 DEFINE_EXTEND(movsx, int32_t, 32, 32, 64, uint32_t)
 DEFINE_EXTEND(movsx, int32_t, 32, 64, 64, uint64_t)
-#define ZX(f, m) {NULL, movzx##f##_16_##m, movzx##f##_32_##m, movzx##f##_32_##m}
-#define SX(f, m) {NULL, movsx##f##_16_##m, movsx##f##_32_##m, movsx##f##_64_##m}
+#define ZX(f, m)                                                                                   \
+    { NULL, movzx##f##_16_##m, movzx##f##_32_##m, movzx##f##_32_##m }
+#define SX(f, m)                                                                                   \
+    { NULL, movsx##f##_16_##m, movsx##f##_32_##m, movsx##f##_64_##m }
 const rv_op rv_movzx_ops[2][2][4] = {{ZX(8, r), ZX(16, r)}, {ZX(8, m), ZX(16, m)}};
 const rv_op rv_movsx_ops[2][3][4] = {{SX(8, r), SX(16, r), SX(32, r)},
                                      {SX(8, m), SX(16, m), SX(32, m)}};
@@ -71,8 +73,8 @@ const rv_op rv_movsx_ops[2][3][4] = {{SX(8, r), SX(16, r), SX(32, r)},
 /* A false condition still clears the upper half of a 32-bit destination, and still reads memory. */
 #define DEFINE_CMOV(cc, bits, wide)                                                                \
     OP cmov##cc##_##bits##_r ARGS {                                                                \
-        uint##bits##_t v = rv_cond(c->fl, 0x##cc) ? *rv_reg##bits(c, i->r2)                        \
-                                                  : *rv_reg##bits(c, i->r1);                       \
+        uint##bits##_t v =                                                                         \
+            rv_cond(c->fl, 0x##cc) ? *rv_reg##bits(c, i->r2) : *rv_reg##bits(c, i->r1);            \
         *rv_reg##wide(c, i->r1) = v;                                                               \
         rv_next(c, i);                                                                             \
     }                                                                                              \
@@ -82,8 +84,7 @@ const rv_op rv_movsx_ops[2][3][4] = {{SX(8, r), SX(16, r), SX(32, r)},
         rv_next(c, i);                                                                             \
     }
 #define DEFINE_CC(cc)                                                                              \
-    DEFINE_CMOV(cc, 16, 16) DEFINE_CMOV(cc, 32, 64) DEFINE_CMOV(cc, 64, 64)                        \
-    OP set##cc##_r ARGS {                                                                          \
+    DEFINE_CMOV(cc, 16, 16) DEFINE_CMOV(cc, 32, 64) DEFINE_CMOV(cc, 64, 64) OP set##cc##_r ARGS {  \
         *rv_reg8(c, i->r1) = rv_cond(c->fl, 0x##cc);                                               \
         rv_next(c, i);                                                                             \
     }                                                                                              \
@@ -150,19 +151,33 @@ static uint64_t with_flags(struct rv_interp *c, bool subtract, unsigned size, ui
     uint16_t fl;
 #define STEP(insn, suf, mod)                                                                       \
     __asm__(insn suf " %" mod "2, %" mod "0\n\tlahf\n\tseto %%al"                                  \
-            : "+r"(d), "=&a"(fl) : "r"(s) : "cc")
+            : "+r"(d), "=&a"(fl)                                                                   \
+            : "r"(s)                                                                               \
+            : "cc")
     switch (size) {
     case 1:
-        if (subtract) STEP("sub", "b", "b"); else STEP("add", "b", "b");
+        if (subtract)
+            STEP("sub", "b", "b");
+        else
+            STEP("add", "b", "b");
         break;
     case 2:
-        if (subtract) STEP("sub", "w", "w"); else STEP("add", "w", "w");
+        if (subtract)
+            STEP("sub", "w", "w");
+        else
+            STEP("add", "w", "w");
         break;
     case 4:
-        if (subtract) STEP("sub", "l", "k"); else STEP("add", "l", "k");
+        if (subtract)
+            STEP("sub", "l", "k");
+        else
+            STEP("add", "l", "k");
         break;
     default:
-        if (subtract) STEP("sub", "q", "q"); else STEP("add", "q", "q");
+        if (subtract)
+            STEP("sub", "q", "q");
+        else
+            STEP("add", "q", "q");
     }
 #undef STEP
     c->fl = fl;
@@ -285,9 +300,7 @@ RV_OP(bt) {
     } else {
         uint64_t offset = rv_ea_offset(c, i);
         if (!imm) {
-            int64_t index = size == 8   ? (int64_t)n
-                            : size == 4 ? (int32_t)n
-                                        : (int16_t)n;
+            int64_t index = size == 8 ? (int64_t)n : size == 4 ? (int32_t)n : (int16_t)n;
             offset += (uint64_t)((index >> (3 + rv_log2(size))) * size);
         }
         va = i->ea == RV_EA_FLAT ? offset : rv_ea_slow(c, i, offset, size, kind != BT_TEST);

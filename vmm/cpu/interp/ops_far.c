@@ -62,7 +62,9 @@ static struct call_gate read_call_gate(struct rv_interp *c, const struct rv_insn
     bool wide = rv_desc_type(g) == 12;
     struct call_gate r = {.sel = (uint16_t)(g->lo >> 16),
                           .params = g->lo >> 32 & 31,
-                          .size = long_mode(c) ? 8 : wide ? 4 : 2};
+                          .size = long_mode(c) ? 8
+                                  : wide       ? 4
+                                               : 2};
     r.offset = (g->lo & 0xffff) | (wide ? g->lo >> 32 & 0xffff0000u : 0);
     if (long_mode(c)) {
         if (g->hi >> 40 & 0x1f) rv_raise_error(c, i, RV_VEC_GP, error);
@@ -162,9 +164,8 @@ static void call_gate_inner(struct rv_interp *c, const struct rv_insn *i, struct
     far_push(c, i, &f, g->size, rv_next_rip(c, i));
     rv_desc_accessed(c, i, d);
     c->x.seg[RV_SS] = f.ss;
-    c->x.gpr[RV_RSP] = f.flat || f.ss.attr & RV_SEG_DB
-                           ? f.sp
-                           : (c->x.gpr[RV_RSP] & ~0xffffull) | (f.sp & 0xffff);
+    c->x.gpr[RV_RSP] =
+        f.flat || f.ss.attr & RV_SEG_DB ? f.sp : (c->x.gpr[RV_RSP] & ~0xffffull) | (f.sp & 0xffff);
     enter_code(c, i, d, g->sel, cpl, g->offset);
 }
 
@@ -285,8 +286,8 @@ RV_OP(ret_far) {
     }
     uint64_t mask = rv_stack_mask(c);
     uint64_t sp = rv_load(c, i, rv_stack_linear(c, i, after & mask, size, false), size);
-    uint16_t ss = (uint16_t)rv_load(
-        c, i, rv_stack_linear(c, i, (after + size) & mask, size, false), size);
+    uint16_t ss =
+        (uint16_t)rv_load(c, i, rv_stack_linear(c, i, (after + size) & mask, size, false), size);
     struct rv_seg stack = outer_stack(c, i, ss, rpl, d.lo >> 53 & 1);
     rv_desc_accessed(c, i, &d);
     c->x.seg[RV_SS] = stack;
@@ -376,8 +377,7 @@ RV_OP(iret) {
     x->seg[RV_SS] = ss;
     x->seg[RV_CS] = rv_desc_seg(&d, sel);
     x->rip = rip;
-    if (!pops_stack)
-        rv_sp_set(c, sp_after);
+    if (!pops_stack) rv_sp_set(c, sp_after);
     rv_flags_set(c, (rv_flags_get(c) & ~may) | (flags & may));
     settle(c);
     if (pops_stack) {

@@ -323,8 +323,8 @@ RV_OP(lar_lsl) {
     if (ok && !rv_desc_s(&d)) {
         unsigned type = rv_desc_type(&d);
         bool lm = c->x.efer & RV_EFER_LMA;
-        unsigned valid = lm ? 1u << 2 | 1u << 9 | 1u << 11
-                            : 1u << 1 | 1u << 2 | 1u << 3 | 1u << 9 | 1u << 11;
+        unsigned valid =
+            lm ? 1u << 2 | 1u << 9 | 1u << 11 : 1u << 1 | 1u << 2 | 1u << 3 | 1u << 9 | 1u << 11;
         if (!i->ext) valid |= lm ? 1u << 12 : 1u << 4 | 1u << 5 | 1u << 12;
         ok = valid >> type & 1;
     }
@@ -343,8 +343,8 @@ RV_OP(verr_verw) {
     need_protected(c, i);
     uint16_t sel = selector_operand(c, i);
     struct rv_desc d;
-    bool ok = (sel & 0xfffc) && rv_desc_try(c, i, sel, false, &d) && rv_desc_s(&d) &&
-              visible(c, &d, sel);
+    bool ok =
+        (sel & 0xfffc) && rv_desc_try(c, i, sel, false, &d) && rv_desc_s(&d) && visible(c, &d, sel);
     if (ok) {
         unsigned type = rv_desc_type(&d);
         bool code = type & 8;

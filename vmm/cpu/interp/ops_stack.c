@@ -131,7 +131,8 @@ RV_OP(enter) {
     uint64_t mask = rv_stack_mask(c), sp = c->x.gpr[RV_RSP], bp = c->x.gpr[RV_RBP];
     uint64_t frame = (sp - size) & mask;
     uint64_t final = (frame - (level ? (uint64_t)level * size : 0) - i->imm) & mask;
-    /* The page at the final stack pointer must be writable before anything changes. */
+    /* Both ends of the frame must be writable before anything changes; the push comes first. */
+    rv_probe_write(c, i, rv_stack_linear(c, i, frame, size, true), size);
     rv_probe_write(c, i, rv_stack_linear(c, i, final, size, true), size);
     rv_store(c, i, rv_stack_linear(c, i, frame, size, true), size, bp);
     uint64_t at = frame;

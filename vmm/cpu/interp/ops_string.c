@@ -1,5 +1,5 @@
-/* String instructions. One with REP counts as one instruction; what it has done shows in RCX, RSI and
- * RDI, so that it goes on after a fault. Long ones come back to the dispatcher now and then. */
+/* String instructions. One with REP counts as one instruction; what it has done shows in RCX, RSI
+ * and RDI, so that it goes on after a fault. Long ones come back to the dispatcher now and then. */
 #include "vmm/cpu/interp/ops.h"
 #include "vmm/cpu/interp/run.h"
 #include "vmm/cpu/interp/seg.h"
@@ -37,17 +37,15 @@ static void count_down(struct rv_interp *c, const struct rv_insn *i, uint64_t by
 }
 
 /* How many elements from va go forward inside its page. */
-static uint64_t in_page(uint64_t va, unsigned size) {
-    return (RV_PAGE_SIZE - (va & 0xfff)) / size;
-}
+static uint64_t in_page(uint64_t va, unsigned size) { return (RV_PAGE_SIZE - (va & 0xfff)) / size; }
 
 /* Elements that a bulk operation may cover at once: 64-bit addresses going up. */
 static bool bulk(const struct rv_interp *c, const struct rv_insn *i) {
     return (c->mode & RV_MODE_64) && i->asize == 8 && !(c->x.rflags & RV_FL_DF);
 }
 
-/* Between two elements of a repeated instruction the traps of the first are taken: a single step, a data
- * breakpoint (SDM 3B 18.3.1.2, 18.3.1.4). */
+/* Between two elements of a repeated instruction the traps of the first are taken: a single step, a
+ * data breakpoint (SDM 3B 18.3.1.2, 18.3.1.4). */
 static void trap_between(struct rv_interp *c, const struct rv_insn *i) {
     if (!(c->x.rflags & RV_FL_TF) && !c->x.pending_db) return;
     if (c->x.rflags & RV_FL_TF) c->x.pending_dr6 |= 1u << 14;
@@ -55,7 +53,8 @@ static void trap_between(struct rv_interp *c, const struct rv_insn *i) {
     rv_restart(c, i);
 }
 
-/* Runs one(c, i) once, or RCX times. many() may do some of the elements in one go; returns how many. */
+/* Runs one(c, i) once, or RCX times. many() may do some of the elements in one go; returns how
+ * many. */
 static void repeat(struct rv_interp *c, const struct rv_insn *i,
                    void (*one)(struct rv_interp *, const struct rv_insn *),
                    uint64_t (*many)(struct rv_interp *, const struct rv_insn *, uint64_t)) {
@@ -152,7 +151,10 @@ RV_OP(lods) { repeat(c, i, lods_one, NULL); }
 static void compare(struct rv_interp *c, const struct rv_insn *i, uint64_t d, uint64_t s) {
     uint16_t fl;
 #define STEP(suf, mod)                                                                             \
-    __asm__("cmp" suf " %" mod "2, %" mod "1\n\tlahf\n\tseto %%al" : "=&a"(fl) : "r"(d), "r"(s) : "cc")
+    __asm__("cmp" suf " %" mod "2, %" mod "1\n\tlahf\n\tseto %%al"                                 \
+            : "=&a"(fl)                                                                            \
+            : "r"(d), "r"(s)                                                                       \
+            : "cc")
     switch (i->size) {
     case 1: STEP("b", "b"); break;
     case 2: STEP("w", "w"); break;
@@ -172,8 +174,10 @@ static void search(struct rv_interp *c, const struct rv_insn *i,
         return;
     }
     bool until_equal = i->flags & RV_I_REPNE;
+    uint32_t before = c->fl; /* what a fault in any element shows: SDM vol. 2, CMPS */
     for (unsigned budget = SLICE; count(c, i); budget--) {
         if (!budget) rv_restart(c, i);
+        c->fl = before;
         one(c, i);
         count_down(c, i, 1);
         if (!!(c->fl & 0x4000) == until_equal) break;
@@ -191,8 +195,9 @@ static void scas_one(struct rv_interp *c, const struct rv_insn *i) {
 RV_OP(scas) { search(c, i, scas_one); }
 
 static void cmps_one(struct rv_interp *c, const struct rv_insn *i) {
-    uint64_t a = rv_load(c, i, source_va(c, i, i->size), i->size);
+    /* When both fault, CPUs report the destination. */
     uint64_t b = rv_load(c, i, dest_va(c, i, i->size, false), i->size);
+    uint64_t a = rv_load(c, i, source_va(c, i, i->size), i->size);
     compare(c, i, a, b);
     advance(c, i, RV_RSI, step(c, i));
     advance(c, i, RV_RDI, step(c, i));

@@ -49,7 +49,8 @@ void rv_port_check(struct rv_interp *c, const struct rv_insn *i, uint16_t port, 
     if (!(c->x.cr0 & RV_CR0_PE)) return;
     if (!(c->x.rflags & RV_FL_VM) && c->cpl <= (c->x.rflags & RV_FL_IOPL) >> 12) return;
     const struct rv_seg *tr = &c->x.seg[RV_TR];
-    /* Only a 32-bit (or 64-bit) TSS has a permission map; its offset is at 102 (SDM vol. 1, 19.5). */
+    /* Only a 32-bit (or 64-bit) TSS has a permission map; its offset is at 102 (SDM vol. 1, 19.5).
+     */
     if ((tr->attr & RV_SEG_P) && (tr->attr & 8) && tr->limit >= 103) {
         unsigned map = (unsigned)rv_sys_load(c, i, tr->base + 102, 2), at = map + port / 8;
         if (at + 1 <= tr->limit) {

@@ -3,8 +3,8 @@
 #include "vmm/cpu/interp/ops.h"
 #include "vmm/cpu/interp/seg.h"
 
-/* Offsets in a TSS that the two formats have in common, in order: EIP, EFLAGS, eight registers, then
- * ES CS SS DS (FS GS). */
+/* Offsets in a TSS that the two formats have in common, in order: EIP, EFLAGS, eight registers,
+ * then ES CS SS DS (FS GS). */
 struct layout {
     unsigned ip, word, sregs, nsregs, ldt, cr3, size, trap;
 };

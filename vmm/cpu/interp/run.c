@@ -1,8 +1,9 @@
 /* The dispatcher: runs blocks, turns faults into exceptions, and stops where it is told.
  *
  * An operation that faults leaves by longjmp. There are four ways out of the middle of a block
- * (enum leave_how); for all of them the dispatcher first puts rip and icount back to the instruction
- * that left. Delivering an exception can fault in turn: take() keeps a jmp_buf of its own for that. */
+ * (enum leave_how); for all of them the dispatcher first puts rip and icount back to the
+ * instruction that left. Delivering an exception can fault in turn: take() keeps a jmp_buf of its
+ * own for that. */
 #include "vmm/cpu/interp/run.h"
 
 #include <stdlib.h>
@@ -31,16 +32,15 @@ void rv_raise(struct rv_interp *c, const struct rv_insn *i, unsigned vector) {
     leave_by(c, i, BY_FAULT);
 }
 
-void rv_raise_error(struct rv_interp *c, const struct rv_insn *i, unsigned vector,
-                    uint32_t error) {
+void rv_raise_error(struct rv_interp *c, const struct rv_insn *i, unsigned vector, uint32_t error) {
     c->fault = (struct rv_fault){.vector = (uint8_t)vector, .has_error = true, .error = error};
     leave_by(c, i, BY_FAULT);
 }
 
 void rv_raise_page_fault(struct rv_interp *c, const struct rv_insn *i, uint64_t cr2,
                          uint32_t error) {
-    c->fault = (struct rv_fault){
-        .vector = RV_VEC_PF, .has_error = true, .error = error, .cr2 = cr2};
+    c->fault =
+        (struct rv_fault){.vector = RV_VEC_PF, .has_error = true, .error = error, .cr2 = cr2};
     leave_by(c, i, BY_FAULT);
 }
 
@@ -194,7 +194,8 @@ static int boundary(struct rv_interp *c) {
     return -1;
 }
 
-/* What one watched instruction leaves behind: shadows last for one, RF for one, TF traps after one. */
+/* What one watched instruction leaves behind: shadows last for one, RF for one, TF traps after one.
+ */
 struct before {
     bool tf, rf;
 };
@@ -230,9 +231,7 @@ static void after_leaving(struct rv_interp *c, enum leave_how how) {
     rewind_to(c, i);
     c->single = false;
     switch (how) {
-    case BY_ALONE:
-        c->alone = true;
-        break;
+    case BY_ALONE: c->alone = true; break;
     case BY_RESTART:
         c->partial = true;
         /* A trap between two elements; RF shows that the instruction goes on (SDM 3B 18.3.1.1). */
@@ -276,12 +275,14 @@ static int dispatch(struct rv_interp *c, rv_icount until) {
     int how = _setjmp(here);
     if (how) after_leaving(c, (enum leave_how)how);
     for (;;) {
+        /* First of all: what is due after the last instruction belongs to the next run, so that a
+         * position always means the state right after its instruction retired. */
+        uint64_t left = until - c->x.icount;
+        if (rv_unlikely(left == 0)) return RV_RUN_UNTIL;
         if (rv_unlikely(atomic_load_explicit(&c->leave, memory_order_relaxed))) {
             int r = boundary(c);
             if (r >= 0) return r;
         }
-        uint64_t left = until - c->x.icount;
-        if (rv_unlikely(left == 0)) return RV_RUN_UNTIL;
         struct rv_block *b = rv_block_find(c, c->cs_base + c->x.rip);
         if (rv_unlikely(b->n > left || c->step || c->alone)) {
             c->single = true;

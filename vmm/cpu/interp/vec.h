@@ -56,7 +56,7 @@ struct rv_vec {
 
 int rv_thunks_new(struct rv_thunks **out, struct rv_err *err);
 void rv_thunks_free(struct rv_thunks *t);
-/* The function for key, made at the first request; NULL when memory is short. */
+/* The function for key, made at the first request. Never NULL. */
 rv_thunk rv_thunk_get(struct rv_thunks *t, const struct rv_thunk_key *key);
 
 /* ---- the register image ---- */

@@ -281,7 +281,7 @@ static bool choose(const struct rv_decode *d, struct rv_insn *out, struct rv_thu
         out->op = ptest;
         return true;
     case ZYDIS_MNEMONIC_PCMPESTRI:
-    case ZYDIS_MNEMONIC_PCMPISTRI: out->ext = EXT_GPR; /* fallthrough */
+    case ZYDIS_MNEMONIC_PCMPISTRI: out->ext = EXT_GPR; __attribute__((fallthrough));
     case ZYDIS_MNEMONIC_PCMPESTRM:
     case ZYDIS_MNEMONIC_PCMPISTRM:
         key->form = RV_T_STRING;

@@ -89,7 +89,7 @@ static void assemble(struct code *k, const struct rv_thunk_key *key) {
     put(k, head, HEAD);
     if (fp) MXCSR_IN(k);
     switch ((enum rv_thunk_form)key->form) {
-    case RV_T_XMM0: LOAD_XMM0(k); /* fallthrough */
+    case RV_T_XMM0: LOAD_XMM0(k); __attribute__((fallthrough));
     case RV_T_XMM:
     case RV_T_XMM_MMX:
         LOAD_XMM1(k);
@@ -192,19 +192,20 @@ rv_thunk rv_thunk_get(struct rv_thunks *t, const struct rv_thunk_key *key) {
 
     struct code code = {.n = 0};
     assemble(&code, key);
+    size_t size = (code.n + 15) & ~15u;
     struct thunk *e = calloc(1, sizeof *e);
-    struct chunk *k = room(t, (code.n + 15) & ~15u);
-    if (!e || !k || mprotect(k->base, CHUNK_SIZE, PROT_READ | PROT_WRITE)) goto fail;
+    struct chunk *k = room(t, size);
+    /* Decoding has no way to report a host that is out of memory, and going on would make the guest
+     * see something that no CPU does. */
+    rv_assert(e && k);
+    int rc = mprotect(k->base, CHUNK_SIZE, PROT_READ | PROT_WRITE);
+    rv_assert(!rc);
     memcpy(k->base + k->used, code.b, code.n);
-    if (mprotect(k->base, CHUNK_SIZE, PROT_READ | PROT_EXEC)) goto fail;
-    e->key = *key;
+    rc = mprotect(k->base, CHUNK_SIZE, PROT_READ | PROT_EXEC);
+    rv_assert(!rc);
     uintptr_t fn = (uintptr_t)(k->base + k->used + HEAD);
-    e->fn = (rv_thunk)fn;
-    e->next = t->hash[h];
+    *e = (struct thunk){.key = *key, .fn = (rv_thunk)fn, .next = t->hash[h]};
     t->hash[h] = e;
-    k->used += (code.n + 15) & ~15u;
+    k->used += size;
     return e->fn;
-fail:
-    free(e);
-    return NULL;
 }
