@@ -11,14 +11,15 @@ static void on_ipi(struct frame *f) {
 
 static void ipi(void) { lapic_write(LAPIC_ICR, 0x40000 | 0x60); } /* to self, vector 0x60 */
 
-/* Sends an IPI with interrupts off, runs the text, tells whether and where it was taken. Labels: 1 is
- * where it must be taken. */
+/* Sends an IPI with interrupts off, runs the text, tells whether and where it was taken. Labels: 1
+ * is where it must be taken. */
 #define PENDING(text, taken)                                                                       \
     do {                                                                                           \
         uint64_t at_;                                                                              \
         hits = 0;                                                                                  \
         ipi();                                                                                     \
-        __asm__ volatile("lea 1f(%%rip), %0\n\t" text : "=&r"(at_)::"rax", "rbx", "rcx", "rdx", "memory", "cc"); \
+        __asm__ volatile("lea 1f(%%rip), %0\n\t" text                                              \
+                         : "=&r"(at_)::"rax", "rbx", "rcx", "rdx", "memory", "cc");                \
         equal(hits, taken);                                                                        \
         if (taken) equal(hit_ip, at_);                                                             \
         irq_on();                                                                                  \
@@ -74,7 +75,8 @@ static void nmi(void) {
     equal(nmis, 2);
     equal(nmi_order, 0x1212);
     /* One wakes HLT even with interrupts off: the PIT, passed on as NMI by pin 2 of the IOAPIC. */
-    volatile uint32_t *select = (volatile uint32_t *)0xfec00000u, *window = (volatile uint32_t *)0xfec00010u;
+    volatile uint32_t *select = (volatile uint32_t *)0xfec00000u,
+                      *window = (volatile uint32_t *)0xfec00010u;
     nmis = 10;
     pit_period(0, 5000);
     *select = 0x10 + 2 * 2 + 1;
@@ -124,10 +126,23 @@ static void faults(void) {
     map(1, 0);
     for (unsigned size = 1; size <= 8; size *= 2) {
         uint64_t s = ADDRESS(pages[3]), d = at_page(1) - 64, n = 100;
-        equal(size == 1   ? TRY("rep movsb", : "+S"(s), "+D"(d), "+c"(n) : RESUME : "memory")
-              : size == 2 ? TRY("rep movsw", : "+S"(s), "+D"(d), "+c"(n) : RESUME : "memory")
-              : size == 4 ? TRY("rep movsl", : "+S"(s), "+D"(d), "+c"(n) : RESUME : "memory")
-                          : TRY("rep movsq", : "+S"(s), "+D"(d), "+c"(n) : RESUME : "memory"), PF);
+        equal(size == 1   ? TRY("rep movsb",
+                                : "+S"(s), "+D"(d), "+c"(n)
+                                : RESUME
+                                : "memory")
+              : size == 2 ? TRY("rep movsw",
+                                : "+S"(s), "+D"(d), "+c"(n)
+                                : RESUME
+                                : "memory")
+              : size == 4 ? TRY("rep movsl",
+                                : "+S"(s), "+D"(d), "+c"(n)
+                                : RESUME
+                                : "memory")
+                          : TRY("rep movsq",
+                                : "+S"(s), "+D"(d), "+c"(n)
+                                : RESUME
+                                : "memory"),
+              PF);
         equal(n, 100 - 64 / size);
         equal(d, at_page(1));
         equal(s, ADDRESS(pages[3]) + 64);
@@ -164,8 +179,11 @@ static void stepping(void) {
     uint64_t n = 7;
     uint8_t *d = pages[0];
     steps = 0;
-    __asm__ volatile("pushfq; orl $0x100, (%%rsp); popfq; rep stosb; pushfq; andl $~0x100, (%%rsp); popfq"
-                     : "+D"(d), "+c"(n) : "a"(1) : "memory", "cc");
+    __asm__ volatile(
+        "pushfq; orl $0x100, (%%rsp); popfq; rep stosb; pushfq; andl $~0x100, (%%rsp); popfq"
+        : "+D"(d), "+c"(n)
+        : "a"(1)
+        : "memory", "cc");
     equal(n, 0);
     equal(steps, 7 + 3);
     handlers[DB] = NULL;

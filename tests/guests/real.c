@@ -32,7 +32,8 @@ static void interrupts(void) {
     __asm__ volatile("movb $0x7f, %%al; addb $1, %%al; into" ::: "eax", "cc");
     equal(hits[OF], 1);
     handlers[DE] = skip2;
-    __asm__ volatile("xor %%ecx, %%ecx; xor %%edx, %%edx; .byte 0xf7, 0xf1" ::: "eax", "ecx", "edx", "cc");
+    __asm__ volatile("xor %%ecx, %%ecx; xor %%edx, %%edx; .byte 0xf7, 0xf1" ::
+                         : "eax", "ecx", "edx", "cc");
     equal(hits[DE], 1);
     handlers[UD] = skip2;
     __asm__ volatile("ud2");
@@ -58,18 +59,21 @@ static void segments(void) {
     equal(hits[GP], 1);
     handlers[GP] = NULL;
     handlers[SS] = skip3;
-    __asm__ volatile("movl %%ebp, %%esi; movw $0xffff, %%bp; .byte 0x8b, 0x46; .byte 0; movl %%esi, %%ebp"
-                     ::: "eax", "esi");
+    __asm__ volatile(
+        "movl %%ebp, %%esi; movw $0xffff, %%bp; .byte 0x8b, 0x46; .byte 0; movl %%esi, %%ebp" ::
+            : "eax", "esi");
     equal(hits[SS], 1);
     /* The address wraps within the segment, not beyond it. */
     *(volatile uint8_t *)0x1010 = 0x77;
-    __asm__ volatile("movw $0x100, %%ax; movw %%ax, %%fs; movw $0xfff8, %%bx; movb %%fs:24(%%bx), %0"
-                     : "=q"(got)::"eax", "ebx");
+    __asm__ volatile(
+        "movw $0x100, %%ax; movw %%ax, %%fs; movw $0xfff8, %%bx; movb %%fs:24(%%bx), %0"
+        : "=q"(got)::"eax", "ebx");
     equal(got, 0x77);
     /* FFFF:0010 lies above 1 MiB: A20 is open. */
     *(volatile uint8_t *)0x500 = 1;
-    __asm__ volatile("movw $0xffff, %%ax; movw %%ax, %%es; movb $2, %%es:0x510; xorw %%ax, %%ax; movw %%ax, %%es"
-                     ::: "eax", "memory");
+    __asm__ volatile("movw $0xffff, %%ax; movw %%ax, %%es; movb $2, %%es:0x510; xorw %%ax, %%ax; "
+                     "movw %%ax, %%es" ::
+                         : "eax", "memory");
     equal(*(volatile uint8_t *)0x500, 1);
 }
 
@@ -78,8 +82,10 @@ static void far_transfers(void) {
     uint32_t cs_seen = 0, result = 0;
     /* A routine at 0000:0600 called as 0060:0000: mov %cs, %ax; mov $0x1234, %cx; lret */
     static const uint8_t routine[] = {0x8c, 0xc8, 0xb9, 0x34, 0x12, 0xcb};
-    for (unsigned i = 0; i < sizeof routine; i++) *(volatile uint8_t *)(uintptr_t)(0x600 + i) = routine[i];
-    __asm__ volatile("xorl %%eax, %%eax; xorl %%ecx, %%ecx; lcallw $0x60, $0" : "=a"(cs_seen), "=c"(result)::"memory");
+    for (unsigned i = 0; i < sizeof routine; i++)
+        *(volatile uint8_t *)(uintptr_t)(0x600 + i) = routine[i];
+    __asm__ volatile("xorl %%eax, %%eax; xorl %%ecx, %%ecx; lcallw $0x60, $0"
+                     : "=a"(cs_seen), "=c"(result)::"memory");
     equal(cs_seen, 0x60);
     equal(result, 0x1234);
 }
@@ -94,15 +100,24 @@ static void strings(void) {
     __asm__ volatile("cld; rep movsb" : "=c"(left), "+S"(s), "+D"(d) : "0"(n) : "memory");
     equal(left, 0);
     for (unsigned i = 0; i < sizeof from; i++) equal(to[i], from[i]);
-    __asm__ volatile("std; rep stosb; cld" : "=c"(left), "=D"(d) : "0"(8), "1"(to + 7), "a"(0x41) : "memory");
+    __asm__ volatile("std; rep stosb; cld"
+                     : "=c"(left), "=D"(d)
+                     : "0"(8), "1"(to + 7), "a"(0x41)
+                     : "memory");
     equal(to[0], 0x41);
     equal(to[7], 0x41);
     equal((uintptr_t)d, (uintptr_t)(to - 1));
-    __asm__ volatile("repne scasb" : "=c"(left), "=D"(d) : "0"(64), "1"(to), "a"(from[20]) : "cc", "memory");
+    __asm__ volatile("repne scasb"
+                     : "=c"(left), "=D"(d)
+                     : "0"(64), "1"(to), "a"(from[20])
+                     : "cc", "memory");
     equal((uintptr_t)d, (uintptr_t)(to + 21));
     static const char text[] = "string output\n";
     s = text;
-    __asm__ volatile("rep outsb" : "=c"(left), "+S"(s) : "0"(sizeof text - 1), "d"(COM1) : "memory");
+    __asm__ volatile("rep outsb"
+                     : "=c"(left), "+S"(s)
+                     : "0"(sizeof text - 1), "d"(COM1)
+                     : "memory");
     equal((uintptr_t)s, (uintptr_t)(text + sizeof text - 1));
     d = to;
     __asm__ volatile("rep insb" : "=c"(left), "+D"(d) : "0"(4), "d"(0xe9) : "memory");

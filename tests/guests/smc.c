@@ -29,14 +29,21 @@ static void same_block(void) {
     uint32_t got;
     /* The immediate of the instruction after next is changed, again and again. */
     for (uint32_t i = 0; i < 100; i++) {
-        __asm__ volatile("movl %1, 1f + 1(%%rip); nop; 1: movl $0x7fffffff, %%eax" : "=a"(got) : "r"(i) : "memory");
+        __asm__ volatile("movl %1, 1f + 1(%%rip); nop; 1: movl $0x7fffffff, %%eax"
+                         : "=a"(got)
+                         : "r"(i)
+                         : "memory");
         equal(got, i);
-        __asm__ volatile("movl %1, 1f + 1(%%rip); 1: movl $0x7fffffff, %%eax" : "=a"(got) : "r"(i + 7) : "memory");
+        __asm__ volatile("movl %1, 1f + 1(%%rip); 1: movl $0x7fffffff, %%eax"
+                         : "=a"(got)
+                         : "r"(i + 7)
+                         : "memory");
         equal(got, i + 7);
     }
     /* Three NOPs become INC %EDX by the instruction before them. */
     uint32_t n = 0;
-    __asm__ volatile("movl $0x90c2ff90, 1f(%%rip); 1: .byte 0x90, 0x90, 0x90, 0x90" : "+d"(n)::"memory");
+    __asm__ volatile("movl $0x90c2ff90, 1f(%%rip); 1: .byte 0x90, 0x90, 0x90, 0x90"
+                     : "+d"(n)::"memory");
     equal(n, 1);
     /* A loop that counts itself up in its own immediate. */
     __asm__ volatile("movl $50, %%ecx; 1: movl $0x10, %%eax; incl 1b + 1(%%rip); decl %%ecx; jnz 1b"
@@ -101,12 +108,18 @@ static void moved(void) {
     uint8_t *d = pages[4] + 2;
     uint64_t n = 4;
     uint32_t got, edx = 5;
-    __asm__ volatile("call *%4" : "=a"(got), "+D"(d), "+c"(n), "+d"(edx) : "r"(pages[4]), "a"(0x90) : "memory");
+    __asm__ volatile("call *%4"
+                     : "=a"(got), "+D"(d), "+c"(n), "+d"(edx)
+                     : "r"(pages[4]), "a"(0x90)
+                     : "memory");
     equal(got, 5);
     /* The stack holds code: PUSH rewrites it. */
     uint64_t ret_code = 0xc3000000b8ull | 0x42ull << 8;
     ret_code = 0xb8 | 0x42ull << 8 | 0xc3ull << 40;
-    __asm__ volatile("push %1; call *%%rsp; pop %%rdx" : "=a"(got) : "r"(ret_code) : "rdx", "memory");
+    __asm__ volatile("push %1; call *%%rsp; pop %%rdx"
+                     : "=a"(got)
+                     : "r"(ret_code)
+                     : "rdx", "memory");
     equal(got, 0x42);
     /* XCHG, CMPXCHG, atomic adds, and the bit instructions write code, too. */
     constant(pages[5], 1);

@@ -2,9 +2,11 @@
 replayed by the others. The guests check themselves; here they must end as they should, with the same
 output after the same number of instructions everywhere."""
 
+import json
 import os
 import random
 import subprocess
+import time
 
 import retrotest
 from retrotest import BUILD, RETRO, SEED, Skip, info, retro, summary
@@ -25,7 +27,9 @@ GUEST_ENDS = {
     "double-fault": ("debug-exit", 0, b"double fault\n"),
     "triple-fault": ("triple-fault", 0, b""),
 }
-PLAIN = ["real"]
+PLAIN = ["real", "modes", "segments", "tasks", "paging", "timers", "awkward", "smc", "debug", "fpu",
+         "system"]
+ECHO = b"some text\r\nthe quick brown fox 0123456789\n" * 8 + b"end\n"
 
 
 def image(name):
@@ -37,6 +41,12 @@ def image(name):
 def cases():
     for name in PLAIN:
         yield name, ["-k", image(name)], PASS
+    yield "work", ["-k", image("work"), "-a", "20"], PASS
+    typed = os.path.join(GUESTS, "echo.txt")
+    with open(typed, "wb") as f:
+        f.write(ECHO)
+    for mode in "poll", "irq":
+        yield "echo " + mode, ["-k", image("echo"), "-a", mode, "--input", typed], PASS
     for end, expected in GUEST_ENDS.items():
         yield "ends " + end, ["-k", image("ends"), "-a", end], expected
 
@@ -139,6 +149,43 @@ def test_stops_anywhere(folder):
             u, again = replay("interpret", half)
             assert u.stdout == r.stdout, f"{what}: the short recording replays differently"
             same(cut, again, what)
+
+
+def type_into(folder, mode, seed):
+    """Records the echo guest while bytes arrive at random times; returns the trace and what it said."""
+    rng = random.Random(seed)
+    trace = os.path.join(folder, f"{mode}-{seed}.retro")
+    p = subprocess.Popen([RETRO, "record", "--json", "-o", trace, "-k", image("echo"), "-a", mode,
+                          "-t", "60"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                         stderr=subprocess.PIPE)
+    left = b"".join(rng.choice([b"abc ", b"xyz\n", b"end of it\n", b"\x00\xff"]) for _ in range(40))
+    left += b"end\n"
+    while left:
+        n = rng.randint(1, 9)
+        p.stdin.write(left[:n])
+        p.stdin.flush()
+        left = left[n:]
+        if rng.random() < 0.5:
+            time.sleep(rng.expovariate(1 / 0.003))
+    out, err = p.communicate(timeout=60)
+    assert p.returncode == 0 and b"passed" in out, (mode, seed, out, err)
+    return trace, out, json.loads(err.decode().splitlines()[-1])
+
+
+def test_input_anywhere(folder):
+    rng = random.Random(SEED)
+    for mode in "poll", "irq":
+        for n in range(STOPS):
+            seed = SEED * 1000 + n
+            trace, out, s = type_into(folder, mode, seed)
+            what = f"echo {mode}, seed {seed}"
+            for _ in range(2):
+                q, played = replay("interpret", trace)
+                assert q.stdout == out, f"{what}: replay prints something else"
+                same(s, played, what)
+            at = rng.randint(1, s["instructions"])
+            q, to = replay("interpret", trace, ["--to", at])
+            assert to["instructions"] == at and out.startswith(q.stdout), f"{what}, to {at}: {to}"
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-/* What the guests share: output, checks, port and register access, traps. The same interface in real
- * mode (BITS 16, compiled by gcc -m16), protected mode (32) and long mode (64). */
+/* What the guests share: output, checks, port and register access, traps. The same interface in
+ * real mode (BITS 16, compiled by gcc -m16), protected mode (32) and long mode (64). */
 #ifndef GUEST_H
 #define GUEST_H
 
@@ -12,9 +12,15 @@
 
 /* ---- ports ---- */
 
-static inline void out8(uint16_t port, uint8_t v) { __asm__ volatile("outb %0, %1" ::"a"(v), "Nd"(port)); }
-static inline void out16(uint16_t port, uint16_t v) { __asm__ volatile("outw %0, %1" ::"a"(v), "Nd"(port)); }
-static inline void out32(uint16_t port, uint32_t v) { __asm__ volatile("outl %0, %1" ::"a"(v), "Nd"(port)); }
+static inline void out8(uint16_t port, uint8_t v) {
+    __asm__ volatile("outb %0, %1" ::"a"(v), "Nd"(port));
+}
+static inline void out16(uint16_t port, uint16_t v) {
+    __asm__ volatile("outw %0, %1" ::"a"(v), "Nd"(port));
+}
+static inline void out32(uint16_t port, uint32_t v) {
+    __asm__ volatile("outl %0, %1" ::"a"(v), "Nd"(port));
+}
 static inline uint8_t in8(uint16_t port) {
     uint8_t v;
     __asm__ volatile("inb %1, %0" : "=a"(v) : "Nd"(port));
@@ -92,21 +98,38 @@ struct caught {
 extern volatile struct caught caught;
 extern uint32_t resume_at;
 void trap(struct frame *f); /* from the stubs */
+extern char stubs[];        /* 16 bytes a vector (8 in real mode) */
 
-/* Runs the instructions; an exception without a handler goes on behind them. Gives the vector or -1.
- * Operands follow the text as in an asm statement. */
+/* Runs the instructions; an exception without a handler goes on behind them. Gives the vector or
+ * -1. Operands follow the text as in an asm statement. */
 #define TRY(text, ...)                                                                             \
     ({                                                                                             \
         caught.vector = -1;                                                                        \
-        __asm__ volatile("movl $99f, %c[resume_]\n\t" text "\n\tmovl $0, %c[resume_]\n99:"          \
-                         __VA_ARGS__);                                                             \
+        __asm__ volatile("movl $99f, %c[resume_]\n\t" text                                         \
+                         "\n\tmovl $0, %c[resume_]\n99:" __VA_ARGS__);                             \
         caught.vector;                                                                             \
     })
 #define RESUME [resume_] "i"(&resume_at)
+void no_trap(void); /* forgets what was caught */
 
 enum {
-    DE = 0, DB = 1, NMI = 2, BP = 3, OF = 4, BR = 5, UD = 6, NM = 7, DF = 8, TS = 10, NP = 11,
-    SS = 12, GP = 13, PF = 14, MF = 16, AC = 17, XM = 19,
+    DE = 0,
+    DB = 1,
+    NMI = 2,
+    BP = 3,
+    OF = 4,
+    BR = 5,
+    UD = 6,
+    NM = 7,
+    DF = 8,
+    TS = 10,
+    NP = 11,
+    SS = 12,
+    GP = 13,
+    PF = 14,
+    MF = 16,
+    AC = 17,
+    XM = 19,
 };
 
 static inline void irq_on(void) { __asm__ volatile("sti" ::: "memory"); }
@@ -140,10 +163,22 @@ static inline void wrmsr(uint32_t index, uint64_t v) {
 /* ---- the board ---- */
 
 #define LAPIC_BASE 0xfee00000u
-static inline uint32_t lapic_read(unsigned reg) { return *(volatile uint32_t *)(uintptr_t)(LAPIC_BASE + reg); }
-static inline void lapic_write(unsigned reg, uint32_t v) { *(volatile uint32_t *)(uintptr_t)(LAPIC_BASE + reg) = v; }
-enum { LAPIC_EOI = 0xb0, LAPIC_SVR = 0xf0, LAPIC_ICR = 0x300, LAPIC_ICR2 = 0x310, LAPIC_TIMER = 0x320,
-       LAPIC_INIT = 0x380, LAPIC_COUNT = 0x390, LAPIC_DIVIDE = 0x3e0 };
+static inline uint32_t lapic_read(unsigned reg) {
+    return *(volatile uint32_t *)(uintptr_t)(LAPIC_BASE + reg);
+}
+static inline void lapic_write(unsigned reg, uint32_t v) {
+    *(volatile uint32_t *)(uintptr_t)(LAPIC_BASE + reg) = v;
+}
+enum {
+    LAPIC_EOI = 0xb0,
+    LAPIC_SVR = 0xf0,
+    LAPIC_ICR = 0x300,
+    LAPIC_ICR2 = 0x310,
+    LAPIC_TIMER = 0x320,
+    LAPIC_INIT = 0x380,
+    LAPIC_COUNT = 0x390,
+    LAPIC_DIVIDE = 0x3e0
+};
 void lapic_on(void);
 
 /* The 8259 pair, vectors 0x20 and up, all masked. */
@@ -161,9 +196,11 @@ void set_gate(unsigned vector, uintptr_t handler, unsigned type_dpl, unsigned is
 #if BITS == 64
 enum { CS64 = 0x10, DS64 = 0x18, USER_DS = 0x23, USER_CS = 0x2b, TSS_SEL = 0x30 };
 extern uint32_t tss[26];
-extern uint8_t kernel_stack_top[];
-/* Runs f(arg) in ring 3; comes back when it executes INT 0x80 (through user_return). */
-uint64_t in_user(void (*f)(void *), void *arg);
+/* Runs f(arg) in ring 3, its code and stack seen at user_offset from where they are linked; gives
+ * what f returns, or comes back at a fault (caught) when fault_returns is set. */
+uint64_t in_user(uint64_t (*f)(void *), void *arg);
+extern uint64_t user_offset, user_flags;
+extern bool fault_returns;
 #endif
 
 #endif

@@ -92,7 +92,17 @@ _Noreturn void finish(void) {
 
 #if BITS == 64
 extern char user_return[];
+bool fault_returns;
+
+static void leave_user(struct frame *f) {
+    f->ip = (uintptr_t)user_return;
+    f->cs = CS64;
+    f->ss = DS64;
+    f->flags = 2;
+}
 #endif
+
+void no_trap(void) { caught.vector = -1; }
 
 void trap(struct frame *f) {
     unsigned vector = (uint8_t)f->vector;
@@ -102,19 +112,25 @@ void trap(struct frame *f) {
     }
 #if BITS == 64
     if (vector == 0x80) {
-        f->ip = (uintptr_t)user_return;
-        f->cs = CS64;
-        f->ss = DS64;
-        f->flags = 2;
+        leave_user(f);
         return;
     }
+    bool user = fault_returns && (f->cs & 3) == 3;
+#else
+    bool user = false;
 #endif
-    if (resume_at) {
+    if (resume_at || user) {
         caught.vector = (int)vector;
         caught.ip = (uintptr_t)f->ip;
 #if BITS != 16
         caught.error = (uint32_t)f->error;
         caught.cr2 = READ_REG(cr2);
+#endif
+#if BITS == 64
+        if (user) {
+            leave_user(f);
+            return;
+        }
 #endif
 #if BITS == 32
         extern uint32_t keep_segments;
@@ -144,13 +160,13 @@ void trap(struct frame *f) {
 
 /* ---- tables and the board ---- */
 
-extern char stubs[];
 void set_up(void);
 
 #if BITS == 16
 /* The IVT; what the flat loader leaves there is zero. */
 void set_up(void) {
-    for (unsigned v = 0; v < 48; v++) *(volatile uint32_t *)(uintptr_t)(v * 4) = (uint32_t)(uintptr_t)(stubs + 8 * v);
+    for (unsigned v = 0; v < 48; v++)
+        *(volatile uint32_t *)(uintptr_t)(v * 4) = (uint32_t)(uintptr_t)(stubs + 8 * v);
 }
 #else
 extern uint32_t tss[26];

@@ -147,7 +147,7 @@ common: push %rax
         add $16, %rsp
         iretq
 
-        /* in_user(f, arg): what f leaves in RAX at INT 0x80 is the result. */
+        /* in_user(f, arg): what f returns is the result. */
         .globl in_user
 in_user:
         push %rbx
@@ -160,12 +160,19 @@ in_user:
         mov %rsp, tss + 4
         mov %rdi, %rax
         mov %rsi, %rdi
+        mov user_offset, %rcx
+        add %rcx, %rax
         pushq $0x23
-        pushq $user_stack_top
-        pushq $0x202
+        lea user_stack_top - 16(%rcx), %rdx
+        push %rdx
+        lea user_end(%rcx), %rdx
+        mov %rdx, user_stack_top - 16
+        pushq user_flags
         pushq $0x2b
         push %rax
         iretq
+user_end:
+        int $0x80
         .globl user_return
 user_return:
         mov user_resume, %rsp
@@ -195,6 +202,11 @@ idt_ptr:
         .balign 16
 user_resume:
         .quad 0
+        .globl user_offset, user_flags
+user_offset:
+        .quad 0
+user_flags:
+        .quad 0x202
         .long 0
 tss:    .fill 26, 4, 0
         .balign 16
