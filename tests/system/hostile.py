@@ -1,8 +1,8 @@
 """Guests that mean ill: the machine answers as hardware would, ends cleanly, and replays exactly.
 
-RV_HOSTILE_COUNT scales the random ones; RETRO chooses the build (the sanitizers', for preference)."""
+RV_HOSTILE_COUNT random images are tried, and a fiftieth of it rounds of each kind of nonsense. RETRO
+chooses the build: the sanitizers', for preference."""
 
-import json
 import os
 import random
 import signal
@@ -14,7 +14,7 @@ import retrotest
 from retrotest import RETRO, SEED, info, retro, summary
 from matrix import image, same, SAME
 
-COUNT = int(os.environ.get("RV_HOSTILE_COUNT", "2"))
+COUNT = int(os.environ.get("RV_HOSTILE_COUNT", "30"))
 
 # What hardware does with each: how the run ends and what the guest says.
 TRAP = ("debug-exit", 255)
@@ -52,7 +52,7 @@ RANDOM = ["ports", "mmio", "msrs", "controls", "code", "descriptors"]
 
 
 def record(trace, *args):
-    p = retro("record", "--json", "--force", "-o", trace, "-m", "256M", *args, timeout=300)
+    p = retro("record", "--json", "--force", "-o", trace, *args, timeout=300)
     return p, summary(p)
 
 
@@ -64,7 +64,7 @@ def agree(trace, p, s, what):
 
 def run_case(folder, case, *limits):
     trace = os.path.join(folder, "t.retro")
-    p, s = record(trace, "-k", image("hostile"), "-a", case, *limits)
+    p, s = record(trace, "-m", "256M", "-k", image("hostile"), "-a", case, *limits)
     agree(trace, p, s, case)
     return p, s
 
@@ -97,13 +97,15 @@ def test_endless_instructions(folder):
                 p.send_signal(signal.SIGINT)
             began = time.monotonic()
             try:
-                out, err = p.communicate(timeout=15)
+                out, err = p.communicate(timeout=60)
             except subprocess.TimeoutExpired:
                 p.kill()
                 raise AssertionError(f"{case}: {way} does not end it")
             took = time.monotonic() - began
             what = f"{case}, ended by {way}"
-            assert p.returncode in (0, 130) and took < 5, f"{what}: {p.returncode}, {took:.1f} s, {err}"
+            allowed = 30 if "asan" in RETRO else 5
+            assert p.returncode in (0, 130) and took < allowed, \
+                f"{what}: {p.returncode}, {took:.1f} s, {err}"
             i = info(trace)
             assert i["sealed"] and i["stop"] in ("interrupt", "timeout"), f"{what}: {i}"
             q = retro("replay", "--json", trace, timeout=60)
@@ -112,13 +114,13 @@ def test_endless_instructions(folder):
 
 def test_nonsense(folder):
     for case in RANDOM:
-        for n in range(COUNT):
+        for n in range(1 + COUNT // 50):
             run_case(folder, f"{case} {SEED * 1000 + n}", "-n", "40M", "-t", "200")
 
 
 def test_random_images(folder):
     """Random bytes as guests, in real mode and in long mode."""
-    for n in range(10 * COUNT):
+    for n in range(COUNT):
         rng = random.Random(SEED * 100000 + n)
         mode = rng.choice((16, 64))
         load = 0x8000 if mode == 16 else 0x100000
@@ -126,9 +128,10 @@ def test_random_images(folder):
                      rng.randrange(256) for _ in range(4096))
         guest = os.path.join(folder, "random.img")
         with open(guest, "wb") as f:
-            f.write(b"RVFLAT1\0" + struct.pack("<IIQQQ", mode, 0, load, load + 40, load + 0x4000) + body)
+            f.write(b"RVFLAT1\0" +
+                    struct.pack("<IIQQQ", mode, 0, load, load + 40, load + 0x4000) + body)
         trace = os.path.join(folder, "t.retro")
-        p, s = record(trace, "-k", guest, "-n", "100k", "-t", "20")
+        p, s = record(trace, "-m", "8M", "-k", guest, "-n", "100k", "-t", "20")
         agree(trace, p, s, f"random image {n}, seed {SEED}")
 
 
