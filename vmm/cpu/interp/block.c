@@ -33,6 +33,7 @@ struct rv_blocks {
 int rv_blocks_new(struct rv_interp *c, struct rv_err *err) {
     (void)err;
     c->blocks = rv_alloc(sizeof *c->blocks);
+    c->block_epoch = 1;
     c->blocks->pages = rv_alloc((c->ram->size >> RV_PAGE_SHIFT) * sizeof *c->blocks->pages);
     c->blocks->first = rv_alloc(sizeof(struct rv_block) + 2 * sizeof(struct rv_insn));
     return 0;
@@ -106,6 +107,7 @@ static void forget(struct rv_interp *c, struct rv_block *b) {
     if (b->crosses) unlink_page(bs, page_of(c, b->pa2), b, true);
     bs->memory -= block_bytes(b);
     b->dead = true;
+    c->block_epoch++;
     b->hash_next = bs->dead;
     bs->dead = b;
 }
@@ -243,6 +245,17 @@ struct rv_block *rv_block_find(struct rv_interp *c, uint64_t va) {
     }
     j->va = va;
     j->b = b;
+    return b;
+}
+
+struct rv_block *rv_block_link(struct rv_interp *c, struct rv_block *from, uint64_t va) {
+    if (from->dead || from == c->blocks->first) return rv_block_find(c, va);
+    struct rv_link *l = &from->link[va == from->va + from->len];
+    struct rv_block *b = rv_block_find(c, va);
+    /* Blocks over two pages, or outside RAM, are looked up each time. from itself may be gone if
+     * making room for b took it. */
+    if (!b->crosses && b != c->blocks->first && !from->dead)
+        *l = (struct rv_link){.va = va, .epoch = c->block_epoch, .to = b};
     return b;
 }
 
