@@ -85,9 +85,11 @@ static void filter_escapes(struct rv_live *l, int *stop) {
 
 /* Waits up to timeout_ns for input (0: only looks) and reads what is there. */
 static void fill_input(struct rv_live *l, uint64_t timeout_ns, int *stop) {
-    if (l->in_pos < l->in_len) return;
-    l->in_pos = l->in_len = 0;
-    if (l->config.input_fd < 0 || l->eof) {
+    /* With input in hand that the guest does not take yet there is nothing to read, only to wait.
+     */
+    bool waiting = l->in_pos < l->in_len;
+    if (!waiting) l->in_pos = l->in_len = 0;
+    if (waiting || l->config.input_fd < 0 || l->eof) {
         if (timeout_ns) {
             struct timespec t = {.tv_sec = (time_t)(timeout_ns / RV_NSEC),
                                  .tv_nsec = (long)(timeout_ns % RV_NSEC)};
