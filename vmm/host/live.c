@@ -13,6 +13,8 @@
 
 /* Instructions between two looks at the outside: a few milliseconds on the slowest engine. */
 #define SLICE (1u << 20)
+/* The same while input waits for room in the guest's device. */
+#define INPUT_SLICE (1u << 13)
 /* A guest that runs ahead of the wall by less than this is not held back, and one that lags by less
  * is not pushed: each costs something. */
 #define PACE_SLACK 10000000ull /* ns */
@@ -208,7 +210,8 @@ static int live_horizon(struct rv_nondet *nd, struct rv_point at, rv_icount *unt
                         struct rv_err *err) {
     (void)err;
     struct rv_live *l = of(nd);
-    *until = at.icount + (l->lagging ? PACE_SLICE : SLICE);
+    uint32_t slice = l->in_pos < l->in_len ? INPUT_SLICE : l->lagging ? PACE_SLICE : SLICE;
+    *until = at.icount + slice;
     if (l->config.max_icount > at.icount && l->config.max_icount < *until)
         *until = l->config.max_icount;
     return 0;

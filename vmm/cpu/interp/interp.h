@@ -71,6 +71,12 @@ struct rv_insn {
 
 #define RV_BLOCK_INSNS 64
 
+/* An element of the list of blocks that have bytes in a page. */
+struct rv_block_link {
+    struct rv_block *block;
+    struct rv_block_link *next;
+};
+
 struct rv_block {
     uint64_t va, pa; /* linear and physical address of the first byte */
     uint64_t pa2;    /* physical page of the tail when the only instruction crosses a page */
@@ -87,7 +93,7 @@ struct rv_block {
         struct rv_block *to;
     } link[2];
     struct rv_block *hash_next;
-    struct rv_block *page_next, *page2_next;
+    struct rv_block_link link[2]; /* in the list of its page, and of its tail's: they may be one */
     struct rv_insn insn[];
 };
 

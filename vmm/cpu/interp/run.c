@@ -234,7 +234,11 @@ static void after_leaving(struct rv_interp *c, enum leave_how how) {
     case BY_ALONE: c->alone = true; break;
     case BY_RESTART:
         c->partial = true;
-        c->mid_string = true;
+        /* A trap between two elements; RF shows that the instruction goes on (SDM 3B 18.3.1.1). */
+        if (c->x.pending_db)
+            c->x.rflags |= RV_FL_RF;
+        else
+            c->mid_string = true;
         rv_leave(c);
         break;
     case BY_SOFT_INT: {
