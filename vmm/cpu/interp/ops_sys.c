@@ -355,9 +355,9 @@ RV_OP(fsgsbase) {
     rv_next(c, i);
 }
 
-/* CLAC and STAC (ext 1). */
+/* CLAC and STAC (ext 1). Legal whether or not CR4.SMAP is set (SDM vol. 2). */
 RV_OP(clac_stac) {
-    if (!(c->x.cr4 & RV_CR4_SMAP) || c->cpl) rv_raise(c, i, RV_VEC_UD);
+    if (c->cpl) rv_raise(c, i, RV_VEC_UD);
     if (i->ext)
         c->x.rflags |= RV_FL_AC;
     else
