@@ -148,6 +148,7 @@ static int play_next(struct rv_nondet *nd, const struct rv_next *q, struct rv_pu
         give_stop(out, stop ? (enum rv_stop)stop : RV_STOP_TARGET);
         return 0;
     }
+    if (q->only_stop) return 0;
     int r = head(p, &ev, err);
     if (r) return r;
     if (!ev) {

@@ -185,7 +185,6 @@ static int start_live(const struct guest *g, struct rv_live **live, struct rv_er
                                 .pace = wall,
                                 .escape = terminal,
                                 .max_icount = g->max_icount,
-                                .timeout_ns = g->timeout_ns,
                                 .stop_request = &retro_stop};
     return rv_live_new(live, &lc, err);
 }
@@ -208,6 +207,7 @@ static int do_run(struct guest *g) {
     double began = retro_now();
     if (!r) {
         retro_kick_on_signal(m);
+        if (g->timeout_ns) retro_stop_after(g->timeout_ns);
         r = rv_machine_run(m, &end, &err);
         retro_kick_on_signal(NULL);
     }
@@ -247,6 +247,7 @@ static int do_record(struct guest *g) {
     bool ran = !r;
     if (ran) {
         retro_kick_on_signal(rv_record_machine(rec));
+        if (g->timeout_ns) retro_stop_after(g->timeout_ns);
         r = rv_record_run(rec, &end, &err);
         retro_kick_on_signal(NULL);
     }

@@ -52,17 +52,3 @@ bool retro_parse_position(const char *text, rv_icount *position) {
     }
     return retro_parse_count(text, position);
 }
-
-int retro_engine(const char *name, bool verbose, const struct rv_engine_ops **out,
-                 struct rv_err *err) {
-    if (strcmp(name, "interpret") == 0) {
-        *out = &rv_engine_interpret;
-        return 0;
-    }
-    if (strcmp(name, "auto") == 0) {
-        *out = &rv_engine_interpret;
-        if (verbose) fputs("retro: engine interpret: it runs every guest on every host\n", stderr);
-        return 0;
-    }
-    return rv_fail(err, RV_E_USAGE, "there is no engine \"%s\"; take auto or interpret", name);
-}

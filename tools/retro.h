@@ -47,13 +47,25 @@ bool retro_parse_count(const char *text, uint64_t *n);
 bool retro_parse_seconds(const char *text, uint64_t *ns);
 /* A position: a count, or "end". */
 bool retro_parse_position(const char *text, rv_icount *position);
-/* An engine by name ("auto" chooses; why, on stderr, when verbose). */
+/* engines.c: an engine by name ("auto" measures and chooses; why, on stderr, when verbose). */
 int retro_engine(const char *name, bool verbose, const struct rv_engine_ops **out,
                  struct rv_err *err);
+
+struct rv_kvm_report;
+/* What this host's engines do, in instructions a second; 0 where one does not work. *kvm is filled
+ * as rv_kvm_probe does, and *kvm_err says why there is no KVM (code 0: there is one). */
+struct retro_speeds {
+    double interpret, kvm;
+};
+void retro_measure(struct retro_speeds *out, struct rv_kvm_report *kvm, struct rv_err *kvm_err);
+/* The engine that auto takes, and the reason in words. */
+const struct rv_engine_ops *retro_choose(const struct retro_speeds *s, const char **why);
 
 /* term.c: stop requests and the terminal. */
 extern _Atomic int retro_stop; /* enum rv_stop, set by SIGINT, SIGTERM, SIGHUP */
 void retro_catch_signals(void);
+/* Asks for RV_STOP_TIMEOUT after so much real time, even inside an instruction that does not end. */
+void retro_stop_after(uint64_t ns);
 void retro_kick_on_signal(struct rv_machine *m); /* NULL: none any more */
 /* Puts the terminal on fd into the mode a guest's console wants; undone at exit. */
 void retro_raw_terminal(int fd);

@@ -2,6 +2,7 @@
 
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/time.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -10,7 +11,9 @@ static _Atomic(struct rv_machine *) kicked;
 
 static void on_signal(int sig) {
     int none = RV_STOP_NONE;
-    int reason = sig == SIGINT ? RV_STOP_INTERRUPT : RV_STOP_TERMINATE;
+    int reason = sig == SIGINT    ? RV_STOP_INTERRUPT
+                 : sig == SIGALRM ? RV_STOP_TIMEOUT
+                                  : RV_STOP_TERMINATE;
     atomic_compare_exchange_strong(&retro_stop, &none, reason);
     struct rv_machine *m = atomic_load(&kicked);
     if (m) rv_machine_kick(m);
@@ -24,7 +27,15 @@ void retro_catch_signals(void) {
     sigaction(SIGINT, &sa, NULL);
     sigaction(SIGTERM, &sa, NULL);
     sigaction(SIGHUP, &sa, NULL);
+    sigaction(SIGALRM, &sa, NULL);
     signal(SIGPIPE, SIG_IGN);
+}
+
+void retro_stop_after(uint64_t ns) {
+    struct itimerval t = {.it_value = {.tv_sec = (time_t)(ns / RV_NSEC),
+                                       .tv_usec = (suseconds_t)(ns % RV_NSEC / 1000)}};
+    if (!t.it_value.tv_sec && !t.it_value.tv_usec) t.it_value.tv_usec = 1;
+    setitimer(ITIMER_REAL, &t, NULL);
 }
 
 void retro_kick_on_signal(struct rv_machine *m) { atomic_store(&kicked, m); }

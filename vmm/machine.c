@@ -153,7 +153,8 @@ static int pushes(struct rv_machine *m, bool idle, struct rv_err *err) {
         struct rv_next q = {.at = rv_machine_now(m),
                             .idle = idle && !taken,
                             .deadline = rv_pc_deadline(m->pc),
-                            .input_room = rv_pc_input_room(m->pc, RV_SRC_CONSOLE)};
+                            .input_room = rv_pc_input_room(m->pc, RV_SRC_CONSOLE),
+                            .only_stop = m->mid_instruction};
         struct rv_push p = {0};
         int r = m->nd->ops->next(m->nd, &q, &p, err);
         if (r) return r;
@@ -236,11 +237,7 @@ static int run_engine(struct rv_machine *m, bool want_window, struct rv_err *err
         return 0;
     case RV_RUN_TRIPLE_FAULT: board_stop(m, RV_STOP_TRIPLE_FAULT, 0); return 0;
     case RV_RUN_KICKED: m->fresh = true; return 0;
-    case RV_RUN_STUCK:
-        /* Input cannot be placed inside an instruction, but a stop can. */
-        m->mid_instruction = true;
-        m->fresh = true;
-        return 0;
+    case RV_RUN_STUCK: m->mid_instruction = true; return 0;
     default: return r < 0 ? r : 0;
     }
 }
@@ -249,7 +246,12 @@ static int loop(struct rv_machine *m, struct rv_err *err) {
     while (m->stop == RV_STOP_NONE) {
         tick(m);
         int r = 0;
-        if (m->fresh) {
+        if (m->mid_instruction) {
+            r = pushes(m, false, err);
+            if (r < 0) return r;
+            if (m->stop) break;
+            m->mid_instruction = false;
+        } else if (m->fresh) {
             r = digest(m, err);
             if (!r) r = pushes(m, false, err);
             if (r < 0) return r;
@@ -258,7 +260,6 @@ static int loop(struct rv_machine *m, struct rv_err *err) {
         bool want_window;
         r = interrupts(m, &want_window, err);
         if (r) return r;
-        m->mid_instruction = false;
         r = m->halted ? idle(m, err) : run_engine(m, want_window, err);
         if (m->failed) {
             if (err) *err = m->first_error;

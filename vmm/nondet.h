@@ -39,6 +39,7 @@ struct rv_next {
     bool idle;         /* the guest waits in HLT with interrupts on */
     rv_ns deadline;    /* idle: when the next timer is due, or RV_NEVER */
     size_t input_room; /* bytes the console would take now */
+    bool only_stop; /* inside an instruction that does not end: nothing but a stop may be given */
 };
 
 /* How a run ended. */

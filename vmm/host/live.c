@@ -112,8 +112,6 @@ static bool give_input(struct rv_live *l, size_t room, struct rv_push *out) {
 static bool give_stop(struct rv_live *l, const struct rv_next *q, int stop, struct rv_push *out) {
     if (!stop && l->config.stop_request) stop = atomic_load(l->config.stop_request);
     if (!stop && q->at.icount >= l->config.max_icount) stop = RV_STOP_MAX_ICOUNT;
-    if (!stop && l->config.timeout_ns && wall() - l->started >= l->config.timeout_ns)
-        stop = RV_STOP_TIMEOUT;
     if (stop) *out = (struct rv_push){.kind = RV_PUSH_STOP, .value = (uint64_t)stop};
     return stop;
 }
@@ -129,6 +127,10 @@ static int live_next(struct rv_nondet *nd, const struct rv_next *q, struct rv_pu
         int stop = 0;
         fill_input(l, 0, &stop);
         if (give_stop(l, q, stop, out)) return 0;
+        if (q->only_stop) {
+            *out = (struct rv_push){0};
+            return 0;
+        }
         if (give_input(l, q->input_room, out)) return 0;
         uint64_t elapsed = wall() - l->started;
         bool ahead = l->config.pace && q->at.time > elapsed + PACE_SLACK;

@@ -16,7 +16,6 @@ struct rv_live_config {
     bool pace;            /* guest time keeps pace with the wall clock; else it never waits */
     bool escape;          /* input is a terminal: Ctrl-] c sends Ctrl-C, Ctrl-] q stops */
     rv_icount max_icount; /* stop there; RV_NEVER: no limit */
-    uint64_t timeout_ns;  /* of wall time; 0: no limit */
     /* Set by the caller (from a signal handler) to an enum rv_stop to make the machine stop. */
     const _Atomic int *stop_request;
 };

@@ -279,12 +279,14 @@ static int dispatch(struct rv_interp *c, rv_icount until) {
     int how = _setjmp(here);
     if (how) after_leaving(c, (enum leave_how)how);
     for (;;) {
+        /* First of all: what is due after the last instruction belongs to the next run, so that a
+         * position always means the state right after its instruction retired. */
+        uint64_t left = until - c->x.icount;
+        if (rv_unlikely(left == 0)) return RV_RUN_UNTIL;
         if (rv_unlikely(atomic_load_explicit(&c->leave, memory_order_relaxed))) {
             int r = boundary(c);
             if (r >= 0) return r;
         }
-        uint64_t left = until - c->x.icount;
-        if (rv_unlikely(left == 0)) return RV_RUN_UNTIL;
         struct rv_block *b = rv_block_find(c, c->cs_base + c->x.rip);
         if (rv_unlikely(b->n > left || c->step || c->alone)) {
             c->single = true;

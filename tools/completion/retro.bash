@@ -1,0 +1,38 @@
+# Completion of retro(1) for bash.
+_retro() {
+    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} cmd=${COMP_WORDS[1]}
+    if [ "$COMP_CWORD" = 1 ]; then
+        COMPREPLY=($(compgen -W "record replay run info events verify salvage doctor --help --version" -- "$cur"))
+        return
+    fi
+    case $prev in
+    -e | --engine) COMPREPLY=($(compgen -W "auto interpret kvm" -- "$cur")); return ;;
+    --pace) COMPREPLY=($(compgen -W "auto wall free" -- "$cur")); return ;;
+    -k | --kind)
+        if [ "$cmd" = events ]; then
+            COMPREPLY=($(compgen -W "input jump query effect digest mark stop" -- "$cur"))
+            return
+        elif [ "$prev" = --kind ]; then
+            COMPREPLY=($(compgen -W "auto bzimage pvh multiboot flat" -- "$cur"))
+            return
+        fi
+        ;;
+    esac
+    local guest="--kernel --initrd --append --memory --kind --engine --input --debugcon --pace --timeout
+        --max-instructions --quiet --json --verbose --help"
+    local options
+    case $cmd in
+    record) options="--output --force --no-embed $guest" ;;
+    run) options=$guest ;;
+    replay) options="--to --engine --quiet --kernel --initrd --json --verbose --help" ;;
+    info | doctor) options="--json --help" ;;
+    events) options="--kind --from --to --json --help" ;;
+    verify) options="--quiet --help" ;;
+    salvage) options="--output --force --help" ;;
+    esac
+    case $cur in
+    -*) COMPREPLY=($(compgen -W "$options" -- "$cur")) ;;
+    *) compopt -o default 2>/dev/null; COMPREPLY=() ;;
+    esac
+}
+complete -F _retro retro

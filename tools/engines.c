@@ -1,0 +1,87 @@
+/* Which engines there are and what they do on this host, measured rather than believed. */
+#include "tools/retro.h"
+
+#include <string.h>
+
+#include "vmm/cpu/kvm/probe.h"
+
+/* A counting loop in real mode that never ends: dec cx; jnz; jmp, at 1000:0. */
+static const uint8_t loop_code[] = {0x49, 0x75, 0xfd, 0xeb, 0xfb};
+#define LOOP_BASE  0x10000u
+#define LOOP_COUNT 10000000u
+
+static void no_exit(void *ctx, struct rv_exit *x) {
+    (void)ctx;
+    x->data = ~0ull;
+}
+static uint64_t no_tsc(void *ctx) {
+    (void)ctx;
+    return 0;
+}
+
+/* Instructions a second of the interpreter on that loop; 0 when it does not even start. */
+static double measure_interpreter(void) {
+    struct rv_ram ram;
+    if (rv_ram_init(&ram, 1 << 20, NULL)) return 0;
+    struct rv_cpu_bus bus = {.exit = no_exit, .tsc = no_tsc};
+    struct rv_engine *e;
+    double speed = 0;
+    if (!rv_engine_interpret.create(&e, &ram, &bus, &rv_profile_v2, NULL)) {
+        struct rv_x86 x;
+        rv_x86_reset(&x);
+        x.seg[RV_CS].sel = LOOP_BASE >> 4;
+        x.seg[RV_CS].base = LOOP_BASE;
+        x.rip = 0;
+        memcpy(ram.host + LOOP_BASE, loop_code, sizeof loop_code);
+        double began = retro_now();
+        if (!e->ops->set(e, &x, NULL) && e->ops->run(e, LOOP_COUNT, false, NULL) == RV_RUN_UNTIL)
+            speed = LOOP_COUNT / (retro_now() - began);
+        e->ops->destroy(e);
+    }
+    rv_ram_release(&ram);
+    return speed;
+}
+
+void retro_measure(struct retro_speeds *out, struct rv_kvm_report *kvm, struct rv_err *kvm_err) {
+    *out = (struct retro_speeds){.interpret = measure_interpreter()};
+    *kvm_err = (struct rv_err){0};
+    if (!rv_kvm_probe(kvm, kvm_err) && kvm->engine_works && kvm->step_ns)
+        out->kvm = 1e9 / (double)kvm->step_ns;
+}
+
+const struct rv_engine_ops *retro_choose(const struct retro_speeds *s, const char **why) {
+    if (s->kvm > s->interpret) {
+        *why = "it is the faster one here";
+        return &rv_engine_kvm;
+    }
+    *why = s->kvm > 0 ? "it is faster here than single-stepping KVM" : "it needs no KVM";
+    return &rv_engine_interpret;
+}
+
+int retro_engine(const char *name, bool verbose, const struct rv_engine_ops **out,
+                 struct rv_err *err) {
+    static const struct rv_engine_ops *const engines[] = {&rv_engine_interpret, &rv_engine_kvm};
+    for (unsigned i = 0; i < RV_COUNT(engines); i++)
+        if (strcmp(name, engines[i]->name) == 0) {
+            *out = engines[i];
+            return 0;
+        }
+    if (strcmp(name, "auto") != 0)
+        return rv_fail(err, RV_E_USAGE, "there is no engine \"%s\"; take auto, interpret or kvm",
+                       name);
+    struct retro_speeds s;
+    struct rv_kvm_report kvm;
+    struct rv_err kvm_err;
+    const char *why;
+    retro_measure(&s, &kvm, &kvm_err);
+    *out = retro_choose(&s, &why);
+    if (verbose) {
+        fprintf(stderr, "retro: engine %s: %s (interpret %.0f million instructions/s, ",
+                (*out)->name, why, s.interpret / 1e6);
+        if (kvm_err.code)
+            fprintf(stderr, "no kvm: %s)\n", kvm_err.msg);
+        else
+            fprintf(stderr, "kvm %.2f)\n", s.kvm / 1e6);
+    }
+    return 0;
+}
