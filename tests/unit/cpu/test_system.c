@@ -147,3 +147,15 @@ Test(system, cpuid_hides_a_disabled_apic) {
     cr_expect_not(g.x.gpr[RV_RDX] & 1 << 9);
     end();
 }
+
+/* A far pointer in memory: 48 bits unless REX.W asks for 80. */
+Test(system, far_jumps_through_memory) {
+    for (unsigned wide = 0; wide < 2; wide++) {
+        begin(0);
+        put64(DATA, HANDLERS + 16 * 31);
+        put64(DATA + (wide ? 8 : 4), 0x08);
+        static const uint8_t code[] = {0x48, 0xff, 0x2c, 0x25, 0x00, 0x10, 0x01, 0x00};
+        cr_expect_eq(run(code + !wide, sizeof code - !wide), 31, "wide: %u", wide);
+        end();
+    }
+}
