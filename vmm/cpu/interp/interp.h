@@ -131,8 +131,9 @@ struct rv_jump {
 struct rv_fault {
     uint8_t vector;
     bool has_error;
-    bool soft;     /* INT n, INT3, INTO: the frame shows the next instruction */
-    bool external; /* an interrupt, not an exception */
+    bool soft;       /* INT n, INT3, INTO, INT1: the frame shows the next instruction */
+    bool privileged; /* INT1: the gate's DPL is not looked at (SDM 3A 6.12.1.2) */
+    bool external;   /* an interrupt, not an exception */
     uint32_t error;
     uint64_t cr2;
 };

@@ -51,8 +51,9 @@ void rv_alone(struct rv_interp *c, const struct rv_insn *i) {
 
 void rv_restart(struct rv_interp *c, const struct rv_insn *i) { leave_by(c, i, BY_RESTART); }
 
-void rv_soft_interrupt(struct rv_interp *c, const struct rv_insn *i, unsigned vector) {
-    c->fault = (struct rv_fault){.vector = (uint8_t)vector, .soft = true};
+void rv_soft_interrupt(struct rv_interp *c, const struct rv_insn *i, unsigned vector,
+                       bool privileged) {
+    c->fault = (struct rv_fault){.vector = (uint8_t)vector, .soft = true, .privileged = privileged};
     leave_by(c, i, BY_SOFT_INT);
 }
 
@@ -112,7 +113,8 @@ static void take(struct rv_interp *c, struct rv_fault f, uint64_t insn_rip, bool
     if (!c->shutdown) {
         if (c->pending.vector == RV_VEC_PF && !c->pending.external && !c->pending.soft)
             c->x.cr2 = c->pending.cr2;
-        rv_deliver(c, c->pending.vector, c->pending.has_error, c->pending.error, c->pending.soft,
+        bool soft = c->pending.soft && !c->pending.privileged;
+        rv_deliver(c, c->pending.vector, c->pending.has_error, c->pending.error, soft,
                    c->pending.external);
     }
     c->delivering = false;
@@ -247,6 +249,12 @@ static void after_leaving(struct rv_interp *c, enum leave_how how) {
         c->x.icount++;
         c->partial = false;
         c->stuck = 0;
+        /* INT1 is a debug exception itself: one that MOV SS held back is taken with it. */
+        if (c->fault.privileged && c->x.pending_db) {
+            c->x.dr6 = (c->x.dr6 & ~0xfull) | c->x.pending_dr6;
+            c->x.pending_db = 0;
+            c->x.pending_dr6 = 0;
+        }
         /* A software interrupt that was taken has retired: what follows starts anew. */
         take(c, c->fault, at, true);
         c->partial = false;
