@@ -242,12 +242,12 @@ struct rv_block *rv_block_find(struct rv_interp *c, uint64_t va) {
 
 struct rv_block *rv_block_link(struct rv_interp *c, struct rv_block *from, uint64_t va) {
     if (from->dead || from == c->blocks->first) return rv_block_find(c, va);
-    struct rv_link *l = &from->link[va == from->va + from->len];
+    struct rv_chain *l = &from->chain[va == from->va + from->len];
     struct rv_block *b = rv_block_find(c, va);
     /* Blocks over two pages, or outside RAM, are looked up each time. from itself may be gone if
      * making room for b took it. */
     if (!b->crosses && b != c->blocks->first && !from->dead)
-        *l = (struct rv_link){.va = va, .epoch = c->block_epoch, .to = b};
+        *l = (struct rv_chain){.va = va, .epoch = c->block_epoch, .to = b};
     return b;
 }
 

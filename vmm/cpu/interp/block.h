@@ -20,7 +20,7 @@ struct rv_block *rv_block_link(struct rv_interp *c, struct rv_block *from, uint6
  * block. */
 static inline struct rv_block *rv_block_follow(struct rv_interp *c, struct rv_block *from,
                                                uint64_t va) {
-    const struct rv_link *l = &from->link[va == from->va + from->len];
+    const struct rv_chain *l = &from->chain[va == from->va + from->len];
     if (rv_likely(l->va == va && l->epoch == c->block_epoch)) {
         if (rv_likely(!((va ^ from->va) & RV_PAGE_MASK))) return l->to;
         const struct rv_tlbe *e = &c->tlb->x[(va >> RV_PAGE_SHIFT) & (RV_TLB_SIZE - 1)];

@@ -87,11 +87,11 @@ struct rv_block {
     bool dead;       /* invalidated; freed when no longer running */
     /* Where this block went last: [1] to the instruction behind it, [0] elsewhere. Counts while
      * epoch is the cache's, that is, no block was forgotten since. */
-    struct rv_link {
+    struct rv_chain {
         uint64_t va;
         uint64_t epoch;
         struct rv_block *to;
-    } link[2];
+    } chain[2];
     struct rv_block *hash_next;
     struct rv_block_link link[2]; /* in the list of its page, and of its tail's: they may be one */
     struct rv_insn insn[];
