@@ -282,7 +282,14 @@ size_t rv_pc_input_room(const struct rv_pc *pc, enum rv_source source) {
 }
 
 bool rv_pc_can_wake(struct rv_pc *pc) {
-    return rv_pc_intr(pc) || rv_lapic_nmi_pending(&pc->dev[LAPIC]) || pc->deadline != RV_NEVER;
+    return rv_pc_intr(pc) || rv_lapic_nmi_pending(&pc->dev[LAPIC]) || pc->deadline != RV_NEVER ||
+           rv_pc_input_room(pc, RV_SRC_CONSOLE);
+}
+
+bool rv_pc_can_nmi(struct rv_pc *pc) {
+    if (rv_lapic_nmi_pending(&pc->dev[LAPIC])) return true;
+    bool routed = rv_lapic_lint0_nmi(&pc->dev[LAPIC]) || rv_ioapic_nmi(&pc->dev[IOAPIC]);
+    return routed && (pc->deadline != RV_NEVER || rv_pc_input_room(pc, RV_SRC_CONSOLE));
 }
 
 const struct rv_dev_ops *const *rv_pc_models(unsigned *count) {

@@ -53,9 +53,10 @@ bool rv_pc_nmi(struct rv_pc *pc);
 size_t rv_pc_input(struct rv_pc *pc, enum rv_source source, const uint8_t *data, size_t len);
 size_t rv_pc_input_room(const struct rv_pc *pc, enum rv_source source);
 
-/* True when an interrupt could still come without input from outside: used to tell a guest that
- * waits from one that is dead. */
+/* Could an interrupt still come, be it by input from outside? Tells a guest that waits from one that is
+ * dead. can_nmi: could an NMI, which wakes a guest with interrupts off? */
 bool rv_pc_can_wake(struct rv_pc *pc);
+bool rv_pc_can_nmi(struct rv_pc *pc);
 
 /* The models every board has, in their fixed order, without a board. */
 const struct rv_dev_ops *const *rv_pc_models(unsigned *count);

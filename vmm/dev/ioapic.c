@@ -77,6 +77,13 @@ void rv_ioapic_eoi(struct rv_dev *dev, unsigned vector) {
     }
 }
 
+bool rv_ioapic_nmi(const struct rv_dev *dev) {
+    const struct ioapic *s = dev->state;
+    for (unsigned pin = 0; pin < RV_IOAPIC_PINS; pin++)
+        if (!(s->rte[pin] & RTE_MASKED) && mode_of(s->rte[pin]) == RV_APIC_NMI) return true;
+    return false;
+}
+
 bool rv_ioapic_extint(const struct rv_dev *dev) {
     const struct ioapic *s = dev->state;
     return !(s->rte[0] & RTE_MASKED) && mode_of(s->rte[0]) == RV_APIC_EXTINT;

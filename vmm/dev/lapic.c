@@ -227,6 +227,11 @@ bool rv_lapic_nmi_pending(const struct rv_dev *dev) {
     return ((const struct rv_lapic *)dev->state)->nmi != 0;
 }
 
+bool rv_lapic_lint0_nmi(const struct rv_dev *dev) {
+    uint32_t lint0 = ((const struct rv_lapic *)dev->state)->lvt[RV_LVT_LINT0];
+    return !(lint0 & RV_LVT_MASKED) && (lint0 >> 8 & 7) == RV_APIC_NMI;
+}
+
 void rv_lapic_nmi_take(struct rv_dev *dev) { ((struct rv_lapic *)dev->state)->nmi = 0; }
 
 bool rv_lapic_extint(const struct rv_dev *dev) {

@@ -97,6 +97,7 @@ bool rv_lapic_present(const struct rv_dev *dev); /* enabled in the APIC base MSR
 bool rv_lapic_intr(const struct rv_dev *dev);
 unsigned rv_lapic_ack(struct rv_dev *dev);
 bool rv_lapic_nmi_pending(const struct rv_dev *dev);
+bool rv_lapic_lint0_nmi(const struct rv_dev *dev); /* LINT0 is programmed to pass on NMIs */
 void rv_lapic_nmi_take(struct rv_dev *dev);
 /* False: #GP(0). */
 bool rv_lapic_msr_read(struct rv_dev *dev, uint32_t msr, uint64_t *value);
@@ -107,6 +108,7 @@ bool rv_lapic_set_cr8(struct rv_dev *dev, uint64_t value);
 /* IOAPIC. Lines are logical: true is asserted, whatever polarity the guest programs. */
 void rv_ioapic_line(struct rv_dev *dev, unsigned pin, bool level);
 void rv_ioapic_eoi(struct rv_dev *dev, unsigned vector);
+bool rv_ioapic_nmi(const struct rv_dev *dev);    /* some pin is programmed to pass on NMIs */
 bool rv_ioapic_extint(const struct rv_dev *dev); /* pin 0 passes the 8259's interrupts through */
 
 /* Shorthands for the board's services. */

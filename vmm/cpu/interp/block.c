@@ -16,9 +16,8 @@
 #define MEMORY_MAX (512u << 20)
 
 struct code_page {
-    uint64_t covered; /* bit n: a block has bytes in granule n */
-    struct rv_block
-        *blocks; /* linked by page_next, or page2_next for a tail from the page before */
+    uint64_t covered;            /* bit n: a block has bytes in granule n */
+    struct rv_block_link *links; /* of blocks that begin here, or whose tail lies here */
 };
 
 struct rv_blocks {
@@ -33,6 +32,7 @@ struct rv_blocks {
 int rv_blocks_new(struct rv_interp *c, struct rv_err *err) {
     (void)err;
     c->blocks = rv_alloc(sizeof *c->blocks);
+    c->block_epoch = 1;
     c->blocks->pages = rv_alloc((c->ram->size >> RV_PAGE_SHIFT) * sizeof *c->blocks->pages);
     c->blocks->first = rv_alloc(sizeof(struct rv_block) + 2 * sizeof(struct rv_insn));
     return 0;
@@ -77,17 +77,10 @@ static size_t block_bytes(const struct rv_block *b) {
     return sizeof *b + (b->n + 1u) * sizeof b->insn[0];
 }
 
-static void unlink_page(struct rv_blocks *bs, uint64_t page, struct rv_block *b, bool tail) {
-    struct rv_block **p = &bs->pages[page]->blocks;
-    while (*p) {
-        struct rv_block *at = *p;
-        bool at_tail = at->crosses && at->pa2 >> RV_PAGE_SHIFT == page;
-        if (at == b && at_tail == tail) {
-            *p = tail ? b->page2_next : b->page_next;
-            return;
-        }
-        p = at_tail ? &at->page2_next : &at->page_next;
-    }
+static void unlink_page(struct rv_blocks *bs, uint64_t page, struct rv_block_link *link) {
+    struct rv_block_link **p = &bs->pages[page]->links;
+    while (*p != link) p = &(*p)->next;
+    *p = link->next;
 }
 
 /* RAM page number of a physical address that is known to be RAM. */
@@ -102,10 +95,11 @@ static void forget(struct rv_interp *c, struct rv_block *b) {
     *p = b->hash_next;
     struct rv_jump *j = jump_of(c, b->va);
     if (j->b == b) j->b = NULL;
-    unlink_page(bs, page_of(c, b->pa), b, false);
-    if (b->crosses) unlink_page(bs, page_of(c, b->pa2), b, true);
+    unlink_page(bs, page_of(c, b->pa), &b->link[0]);
+    if (b->crosses) unlink_page(bs, page_of(c, b->pa2), &b->link[1]);
     bs->memory -= block_bytes(b);
     b->dead = true;
+    c->block_epoch++;
     b->hash_next = bs->dead;
     bs->dead = b;
 }
@@ -120,9 +114,11 @@ void rv_block_written(struct rv_interp *c, uint64_t offset, uint64_t size) {
     struct code_page *p = c->blocks->pages[page];
     if (!p || !(p->covered & granules(offset, size))) return;
     uint64_t covered = 0;
-    for (struct rv_block *b = p->blocks, *next; b; b = next) {
-        bool tail = b->crosses && page_of(c, b->pa2) == page;
-        next = tail ? b->page2_next : b->page_next;
+    /* Forgotten blocks stay readable, and their links lead on. */
+    for (struct rv_block_link *l = p->links; l; l = l->next) {
+        struct rv_block *b = l->block;
+        if (b->dead) continue;
+        bool tail = l == &b->link[1];
         uint64_t from = tail ? page << RV_PAGE_SHIFT : rv_ram_offset(c->ram, b->pa);
         uint64_t len = b->len;
         if (b->crosses) {
@@ -145,7 +141,7 @@ void rv_block_flush(struct rv_interp *c) {
             struct rv_block *b = bs->hash[h];
             uint64_t page = page_of(c, b->pa);
             forget(c, b);
-            if (!bs->pages[page]->blocks) {
+            if (!bs->pages[page]->links) {
                 bs->pages[page]->covered = 0;
                 c->mmu->pages[page].code = false;
             }
@@ -158,11 +154,9 @@ static void add_to_page(struct rv_interp *c, uint64_t pa, uint64_t len, struct r
     struct code_page **slot = &c->blocks->pages[page];
     if (!*slot) *slot = rv_alloc(sizeof **slot);
     struct code_page *p = *slot;
-    if (tail)
-        b->page2_next = p->blocks;
-    else
-        b->page_next = p->blocks;
-    p->blocks = b;
+    struct rv_block_link *link = &b->link[tail];
+    *link = (struct rv_block_link){.block = b, .next = p->links};
+    p->links = link;
     p->covered |= granules(offset, len);
     c->mmu->pages[page].code = true;
     rv_mmu_protect(c, page);
@@ -243,6 +237,17 @@ struct rv_block *rv_block_find(struct rv_interp *c, uint64_t va) {
     }
     j->va = va;
     j->b = b;
+    return b;
+}
+
+struct rv_block *rv_block_link(struct rv_interp *c, struct rv_block *from, uint64_t va) {
+    if (from->dead || from == c->blocks->first) return rv_block_find(c, va);
+    struct rv_link *l = &from->link[va == from->va + from->len];
+    struct rv_block *b = rv_block_find(c, va);
+    /* Blocks over two pages, or outside RAM, are looked up each time. from itself may be gone if
+     * making room for b took it. */
+    if (!b->crosses && b != c->blocks->first && !from->dead)
+        *l = (struct rv_link){.va = va, .epoch = c->block_epoch, .to = b};
     return b;
 }
 

@@ -71,6 +71,12 @@ struct rv_insn {
 
 #define RV_BLOCK_INSNS 64
 
+/* An element of the list of blocks that have bytes in a page. */
+struct rv_block_link {
+    struct rv_block *block;
+    struct rv_block_link *next;
+};
+
 struct rv_block {
     uint64_t va, pa; /* linear and physical address of the first byte */
     uint64_t pa2;    /* physical page of the tail when the only instruction crosses a page */
@@ -79,8 +85,15 @@ struct rv_block {
     uint16_t len;    /* bytes */
     bool crosses;    /* one instruction over two pages */
     bool dead;       /* invalidated; freed when no longer running */
+    /* Where this block went last: [1] to the instruction behind it, [0] elsewhere. Counts while
+     * epoch is the cache's, that is, no block was forgotten since. */
+    struct rv_link {
+        uint64_t va;
+        uint64_t epoch;
+        struct rv_block *to;
+    } link[2];
     struct rv_block *hash_next;
-    struct rv_block *page_next, *page2_next;
+    struct rv_block_link link[2]; /* in the list of its page, and of its tail's: they may be one */
     struct rv_insn insn[];
 };
 
@@ -170,6 +183,7 @@ struct rv_interp {
     struct rv_jump jumps[RV_JUMP_SIZE];
     struct rv_mmu *mmu;       /* mmu.c: which pages hold page tables, which are cached writable */
     struct rv_blocks *blocks; /* block.c: the block cache */
+    uint64_t block_epoch;     /* raised whenever a block is forgotten; starts at 1 */
     struct rv_vec *vec;       /* vec.c: x87, MMX and SSE */
 };
 

@@ -44,6 +44,15 @@ static bool bulk(const struct rv_interp *c, const struct rv_insn *i) {
     return (c->mode & RV_MODE_64) && i->asize == 8 && !(c->x.rflags & RV_FL_DF);
 }
 
+/* Between two elements of a repeated instruction the traps of the first are taken: a single step, a
+ * data breakpoint (SDM 3B 18.3.1.2, 18.3.1.4). */
+static void trap_between(struct rv_interp *c, const struct rv_insn *i) {
+    if (!(c->x.rflags & RV_FL_TF) && !c->x.pending_db) return;
+    if (c->x.rflags & RV_FL_TF) c->x.pending_dr6 |= 1u << 14;
+    c->x.pending_db = 1;
+    rv_restart(c, i);
+}
+
 /* Runs one(c, i) once, or RCX times. many() may do some of the elements in one go; returns how
  * many. */
 static void repeat(struct rv_interp *c, const struct rv_insn *i,
@@ -54,7 +63,7 @@ static void repeat(struct rv_interp *c, const struct rv_insn *i,
         rv_next(c, i);
         return;
     }
-    bool fast = many && bulk(c, i);
+    bool fast = many && bulk(c, i) && !(c->x.rflags & RV_FL_TF);
     for (unsigned budget = SLICE; count(c, i);) {
         uint64_t done = fast ? many(c, i, count(c, i)) : 0;
         if (!done) {
@@ -62,6 +71,7 @@ static void repeat(struct rv_interp *c, const struct rv_insn *i,
             done = 1;
         }
         count_down(c, i, done);
+        if (count(c, i)) trap_between(c, i);
         /* A page's worth in bulk costs about as much as a few elements one by one. */
         budget -= done > 8 ? 8 : (unsigned)done;
         if (budget - 1 >= SLICE && count(c, i)) rv_restart(c, i);
@@ -171,6 +181,7 @@ static void search(struct rv_interp *c, const struct rv_insn *i,
         one(c, i);
         count_down(c, i, 1);
         if (!!(c->fl & 0x4000) == until_equal) break;
+        if (count(c, i)) trap_between(c, i);
     }
     rv_next(c, i);
 }

@@ -236,7 +236,11 @@ static void after_leaving(struct rv_interp *c, enum leave_how how) {
     case BY_ALONE: c->alone = true; break;
     case BY_RESTART:
         c->partial = true;
-        c->mid_string = true;
+        /* A trap between two elements; RF shows that the instruction goes on (SDM 3B 18.3.1.1). */
+        if (c->x.pending_db)
+            c->x.rflags |= RV_FL_RF;
+        else
+            c->mid_string = true;
         rv_leave(c);
         break;
     case BY_SOFT_INT: {
@@ -276,8 +280,12 @@ static struct rv_block *check_limit(struct rv_interp *c, struct rv_block *b) {
 static int dispatch(struct rv_interp *c, rv_icount until) {
     jmp_buf here;
     c->on_fault = &here;
+    struct rv_block *from = NULL; /* run to its end just now; NULL when something came between */
     int how = _setjmp(here);
-    if (how) after_leaving(c, (enum leave_how)how);
+    if (how) {
+        after_leaving(c, (enum leave_how)how);
+        from = NULL;
+    }
     for (;;) {
         /* First of all: what is due after the last instruction belongs to the next run, so that a
          * position always means the state right after its instruction retired. */
@@ -286,8 +294,11 @@ static int dispatch(struct rv_interp *c, rv_icount until) {
         if (rv_unlikely(atomic_load_explicit(&c->leave, memory_order_relaxed))) {
             int r = boundary(c);
             if (r >= 0) return r;
+            from = NULL;
         }
-        struct rv_block *b = rv_block_find(c, c->cs_base + c->x.rip);
+        uint64_t va = c->cs_base + c->x.rip;
+        if (!(c->mode & RV_MODE_64)) va &= 0xffffffffu;
+        struct rv_block *b = from ? rv_block_follow(c, from, va) : rv_block_find(c, va);
         if (rv_unlikely(b->n > left || c->step || c->alone)) {
             c->single = true;
             b = rv_block_first(c, b);
@@ -297,6 +308,7 @@ static int dispatch(struct rv_interp *c, rv_icount until) {
         c->end_icount = c->x.icount + b->n;
         if (rv_likely(!c->single)) {
             b->insn[0].op(c, b->insn);
+            from = b;
         } else {
             struct before before = {0};
             bool step = c->step;
@@ -304,6 +316,7 @@ static int dispatch(struct rv_interp *c, rv_icount until) {
             if (step) before = step_begin(c);
             b->insn[0].op(c, b->insn);
             c->single = false;
+            from = NULL;
             if (step) step_end(c, before, b->insn);
         }
         c->x.icount = c->end_icount;
