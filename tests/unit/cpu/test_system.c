@@ -159,3 +159,53 @@ Test(system, far_jumps_through_memory) {
         end();
     }
 }
+
+/* Flat 32-bit code with a 16-bit stack segment, without paging. */
+static void begin_small_stack(void) {
+    begin(0);
+    struct rv_x86 *x = &g.x;
+    x->cr0 = RV_CR0_PE | RV_CR0_ET | RV_CR0_NE;
+    x->cr4 = 0;
+    x->efer = 0;
+    for (int n = 0; n < RV_LDTR; n++)
+        x->seg[n] = (struct rv_seg){.limit = 0xffffffff, .sel = 0x10, .attr = 0xc093};
+    x->seg[RV_CS] = (struct rv_seg){.limit = 0xffffffff, .sel = 0x08, .attr = 0xc09b};
+    x->seg[RV_SS].attr = 0x0093;
+    x->seg[RV_SS].limit = 0xffff;
+}
+
+Test(system, pop_ss_leaves_the_old_stack_behind) {
+    begin_small_stack();
+    put64(0xfffc, 0x10);
+    g.x.gpr[RV_RSP] = 0x3fffc;
+    cr_expect_eq(RUN(0x17, 0x90, 0xf4), -1); /* pop ss; nop; hlt */
+    cr_expect_eq(g.x.gpr[RV_RSP], 0x30000, "SP wrapped, not ESP");
+    cr_expect(g.x.seg[RV_SS].attr & RV_SEG_DB);
+    end();
+}
+
+Test(system, enter_makes_a_frame_pointer_of_all_of_esp) {
+    begin_small_stack();
+    g.x.gpr[RV_RSP] = 0x39000;
+    g.x.gpr[RV_RBP] = 0x12345678;
+    cr_expect_eq(RUN(0xc8, 0x10, 0x00, 0x01, 0xf4), -1); /* enter 16, 1; hlt */
+    cr_expect_eq(g.x.gpr[RV_RBP], 0x38ffc);
+    cr_expect_eq(g.x.gpr[RV_RSP], 0x38fe8);
+    cr_expect_eq(get64(0x8ff8), 0x1234567800038ffc);
+    end();
+}
+
+Test(system, arpl_writes_only_what_changes) {
+    static const uint8_t code[] = {0x63, 0x1d, 0x00, 0x10, 0x01, 0x00, 0xf4}; /* arpl [DATA], bx */
+    for (unsigned raise = 0; raise < 2; raise++) {
+        begin_small_stack();
+        put64(IDT + 8 * RV_VEC_GP, (HANDLERS + 16 * RV_VEC_GP) | 0x08ull << 16 | 0x8e00ull << 32);
+        put64(GDT + 0x08, 0x00cf9b000000ffffull);
+        g.x.seg[RV_DS].attr = 0xc091; /* read-only */
+        g.x.gpr[RV_RBX] = 2;
+        put64(DATA, raise ? 0xfff1 : 0xfff2);
+        cr_expect_eq(run(code, sizeof code), raise ? RV_VEC_GP : -1);
+        cr_expect_eq(get64(DATA), raise ? 0xfff1 : 0xfff2);
+        end();
+    }
+}

@@ -95,8 +95,8 @@ static void forget(struct rv_interp *c, struct rv_block *b) {
     *p = b->hash_next;
     struct rv_jump *j = jump_of(c, b->va);
     if (j->b == b) j->b = NULL;
-    unlink_page(bs, page_of(c, b->pa), &b->link[0]);
-    if (b->crosses) unlink_page(bs, page_of(c, b->pa2), &b->link[1]);
+    unlink_page(bs, page_of(c, b->pa), &b->in_page[0]);
+    if (b->crosses) unlink_page(bs, page_of(c, b->pa2), &b->in_page[1]);
     bs->memory -= block_bytes(b);
     b->dead = true;
     c->block_epoch++;
@@ -118,7 +118,7 @@ void rv_block_written(struct rv_interp *c, uint64_t offset, uint64_t size) {
     for (struct rv_block_link *l = p->links; l; l = l->next) {
         struct rv_block *b = l->block;
         if (b->dead) continue;
-        bool tail = l == &b->link[1];
+        bool tail = l == &b->in_page[1];
         uint64_t from = tail ? page << RV_PAGE_SHIFT : rv_ram_offset(c->ram, b->pa);
         uint64_t len = b->len;
         if (b->crosses) {
@@ -154,7 +154,7 @@ static void add_to_page(struct rv_interp *c, uint64_t pa, uint64_t len, struct r
     struct code_page **slot = &c->blocks->pages[page];
     if (!*slot) *slot = rv_alloc(sizeof **slot);
     struct code_page *p = *slot;
-    struct rv_block_link *link = &b->link[tail];
+    struct rv_block_link *link = &b->in_page[tail];
     *link = (struct rv_block_link){.block = b, .next = p->links};
     p->links = link;
     p->covered |= granules(offset, len);

@@ -93,7 +93,7 @@ struct rv_block {
         struct rv_block *to;
     } chain[2];
     struct rv_block *hash_next;
-    struct rv_block_link link[2]; /* in the list of its page, and of its tail's: they may be one */
+    struct rv_block_link in_page[2]; /* in its page's list, and its tail's: they may be one */
     struct rv_insn insn[];
 };
 

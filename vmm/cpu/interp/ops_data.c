@@ -426,23 +426,18 @@ RV_OP(bound) {
     rv_next(c, i);
 }
 
+/* A selector that stays as it is is not written: it may lie in a read-only page or segment, as
+ * processors of this vendor let it. */
 RV_OP(arpl) {
-    uint64_t va = 0;
     uint16_t d, s = *rv_reg16(c, i->r2);
-    if (i->r1) {
-        d = *rv_reg16(c, i->r1);
-    } else {
-        va = rv_ea(c, i, 2, true);
-        rv_probe_write(c, i, va, 2);
-        d = rv_load16(c, i, va);
-    }
+    d = i->r1 ? *rv_reg16(c, i->r1) : rv_load16(c, i, rv_ea(c, i, 2, false));
     bool raise = (d & 3) < (s & 3);
     if (raise) {
         d = (uint16_t)((d & ~3u) | (s & 3u));
         if (i->r1)
             *rv_reg16(c, i->r1) = d;
         else
-            rv_store16(c, i, va, d);
+            rv_store16(c, i, rv_ea(c, i, 2, true), d);
     }
     c->fl = (uint16_t)((c->fl & ~0x4000u) | (raise ? 0x4000u : 0));
     rv_next(c, i);
