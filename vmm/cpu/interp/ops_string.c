@@ -5,7 +5,7 @@
 #include "vmm/cpu/interp/seg.h"
 
 /* Elements before a look at whether somebody wants the engine to stop. */
-#define SLICE (1u << 16)
+#define SLICE (1u << 13)
 
 static uint64_t source_va(struct rv_interp *c, const struct rv_insn *i, unsigned size) {
     uint64_t off = c->x.gpr[RV_RSI] & rv_mask(i->asize);

@@ -18,7 +18,7 @@ enum leave_how { BY_FAULT = 1, BY_ALONE, BY_RESTART, BY_SOFT_INT };
 
 /* How often a stop request is looked at without an instruction retiring before the engine says that
  * it never will: string instructions over the whole address space, or exceptions without end. */
-#define STUCK_LIMIT 4096
+#define STUCK_LIMIT 1024
 
 static void leave_by(struct rv_interp *c, const struct rv_insn *i, enum leave_how how)
     __attribute__((noreturn));
