@@ -112,8 +112,8 @@
     DEFINE_ALU(name, insn, HOW, 16, "w", "w", 1)                                                   \
     DEFINE_ALU_MEM(name, insn, HOW, 16, "w", "w")                                                  \
     DEFINE_ALU(name, insn, HOW, 32, "l", "k", 1)                                                   \
-    DEFINE_ALU_MEM(name, insn, HOW, 32, "l", "k") DEFINE_ALU(name, insn, HOW, 64, "q", "q", 1)     \
-        DEFINE_ALU_MEM(name, insn, HOW, 64, "q", "q")
+    DEFINE_ALU_MEM(name, insn, HOW, 32, "l", "k")                                                  \
+    DEFINE_ALU(name, insn, HOW, 64, "q", "q", 1) DEFINE_ALU_MEM(name, insn, HOW, 64, "q", "q")
 #define DEFINE_SIZES_READ(name, insn, HOW)                                                         \
     DEFINE_ALU(name, insn, HOW, 8, "b", "b", 0)                                                    \
     DEFINE_ALU_MEM_READ(name, insn, HOW, 8, "b", "b")                                              \
