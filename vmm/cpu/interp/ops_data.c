@@ -92,14 +92,13 @@ const rv_op rv_movsx_ops[2][3][4] = {{SX(8, r), SX(16, r), SX(32, r)},
         rv_store8(c, i, rv_ea(c, i, 1, true), rv_cond(c->fl, 0x##cc));                             \
         rv_next(c, i);                                                                             \
     }
-#define ALL_CC(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(a) X(b) X(c) X(d) X(e) X(f)
-ALL_CC(DEFINE_CC)
+RV_ALL_CC(DEFINE_CC)
 #define CMOV_ROW(cc)                                                                               \
     {{NULL, cmov##cc##_16_r, cmov##cc##_32_r, cmov##cc##_64_r},                                    \
      {NULL, cmov##cc##_16_m, cmov##cc##_32_m, cmov##cc##_64_m}},
 #define SET_ROW(cc) {set##cc##_r, set##cc##_m},
-const rv_op rv_cmov_ops[16][2][4] = {ALL_CC(CMOV_ROW)};
-const rv_op rv_setcc_ops[16][2] = {ALL_CC(SET_ROW)};
+const rv_op rv_cmov_ops[16][2][4] = {RV_ALL_CC(CMOV_ROW)};
+const rv_op rv_setcc_ops[16][2] = {RV_ALL_CC(SET_ROW)};
 
 /* ---- LEA ---- */
 
