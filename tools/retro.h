@@ -64,7 +64,8 @@ const struct rv_engine_ops *retro_choose(const struct retro_speeds *s, const cha
 /* term.c: stop requests and the terminal. */
 extern _Atomic int retro_stop; /* enum rv_stop, set by SIGINT, SIGTERM, SIGHUP */
 void retro_catch_signals(void);
-/* Asks for RV_STOP_TIMEOUT after so much real time, even inside an instruction that does not end. */
+/* Asks for RV_STOP_TIMEOUT after so much real time, even inside an instruction that does not end.
+ */
 void retro_stop_after(uint64_t ns);
 void retro_kick_on_signal(struct rv_machine *m); /* NULL: none any more */
 /* Puts the terminal on fd into the mode a guest's console wants; undone at exit. */

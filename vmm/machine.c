@@ -209,8 +209,8 @@ static int interrupts(struct rv_machine *m, bool *want_window, struct rv_err *er
 
 /* The CPU waits in HLT and nothing is pending: let time pass. */
 static int idle(struct rv_machine *m, struct rv_err *err) {
-    bool can_wake = m->engine->ops->interruptible(m->engine) ? rv_pc_can_wake(m->pc)
-                                                             : rv_pc_can_nmi(m->pc);
+    bool can_wake =
+        m->engine->ops->interruptible(m->engine) ? rv_pc_can_wake(m->pc) : rv_pc_can_nmi(m->pc);
     if (!can_wake) {
         board_stop(m, RV_STOP_HALTED, 0);
         return 0;

@@ -33,6 +33,7 @@ static const struct range ports[] = {
     {0x080, 0x080, DEBUG, RV_DEBUG_POST, 1},
     {0x092, 0x092, I8042, RV_I8042_PORT92, 1},
     {0x0a0, 0x0a1, PIC, RV_PIC_SLAVE, 1},
+    {0x0e0, 0x0e3, DEBUG, RV_DEBUG_LATCH, 4},
     {0x0e9, 0x0e9, DEBUG, RV_DEBUG_CONSOLE, 1},
     {0x0f4, 0x0f7, DEBUG, RV_DEBUG_EXIT, 4},
     {0x3f8, 0x3ff, UART, RV_UART_REGS, 1},
@@ -42,11 +43,13 @@ static const struct range ports[] = {
     {RV_PORT_PM_TIMER, RV_PORT_PM_TIMER + 3, ACPI_PM, RV_ACPI_PM_TIMER, 4},
     {0xcf8, 0xcfb, PCI, RV_PCI_ADDRESS, 4},
     {0xcfc, 0xcff, PCI, RV_PCI_DATA, 4},
+    {RV_PORT_LINES, RV_PORT_LINES + RV_IOAPIC_PINS - 1, DEBUG, RV_DEBUG_LINES, 1},
 };
 
 /* The LAPIC's page moves with its base register, so it is found by rv_lapic_decodes. */
 static const struct range memory[] = {
     {RV_IOAPIC_BASE, RV_IOAPIC_BASE + 0xfff, IOAPIC, RV_IOAPIC_PAGE, 4},
+    {RV_SCRATCH_BASE, RV_SCRATCH_BASE + RV_SCRATCH_SIZE - 1, DEBUG, RV_DEBUG_SCRATCH, 8},
 };
 
 struct rv_pc {

@@ -53,8 +53,8 @@ bool rv_pc_nmi(struct rv_pc *pc);
 size_t rv_pc_input(struct rv_pc *pc, enum rv_source source, const uint8_t *data, size_t len);
 size_t rv_pc_input_room(const struct rv_pc *pc, enum rv_source source);
 
-/* Could an interrupt still come, be it by input from outside? Tells a guest that waits from one that is
- * dead. can_nmi: could an NMI, which wakes a guest with interrupts off? */
+/* Could an interrupt still come, be it by input from outside? Tells a guest that waits from one
+ * that is dead. can_nmi: could an NMI, which wakes a guest with interrupts off? */
 bool rv_pc_can_wake(struct rv_pc *pc);
 bool rv_pc_can_nmi(struct rv_pc *pc);
 

@@ -119,6 +119,7 @@ static size_t dsdt(struct rv_buf *b) {
     isa_device(b, "RTC0", "PNP0B00", 0, 0x70, 2, 8);
     /* Keeps other devices off the fixed hardware's ports. */
     isa_device(b, "FIX0", "PNP0C02", 0, RV_PORT_PM_EVENT, 12, -1);
+    isa_device(b, "LIN0", "PNP0C02", 1, RV_PORT_LINES, RV_IOAPIC_PINS, -1);
     rv_aml_end(b, sb);
     finish(b, at);
     return at;

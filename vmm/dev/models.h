@@ -16,19 +16,29 @@ enum { RV_RTC_PORTS };
 enum { RV_I8042_DATA, RV_I8042_COMMAND, RV_I8042_PORT92 };
 enum { RV_ACPI_PM_EVENT, RV_ACPI_PM_CONTROL, RV_ACPI_PM_TIMER };
 enum { RV_PCI_ADDRESS, RV_PCI_DATA };
-enum { RV_DEBUG_EXIT, RV_DEBUG_CONSOLE, RV_DEBUG_POST };
+enum {
+    RV_DEBUG_EXIT,
+    RV_DEBUG_CONSOLE,
+    RV_DEBUG_POST,
+    RV_DEBUG_LATCH,
+    RV_DEBUG_LINES,
+    RV_DEBUG_SCRATCH
+};
 
 /* Where the ACPI fixed hardware lives; the tables and the routing must agree. */
 #define RV_PORT_PM_EVENT   0x600
 #define RV_PORT_PM_CONTROL 0x604
 #define RV_PORT_PM_TIMER   0x608
 #define RV_PORT_RESET      0xcf9
+#define RV_PORT_LINES      0x2000
 #define RV_RESET_VALUE     0x06
 #define RV_SLP_TYP_S5      5
 #define RV_GSI_SCI         9
 #define RV_LAPIC_BASE      0xfee00000u
 #define RV_IOAPIC_BASE     0xfec00000u
 #define RV_IOAPIC_PINS     24
+#define RV_SCRATCH_BASE    0xff000000u
+#define RV_SCRATCH_SIZE    4096
 
 extern const struct rv_dev_ops rv_dev_pic8259;
 extern const struct rv_dev_ops rv_dev_pit8254;

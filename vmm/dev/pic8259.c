@@ -223,24 +223,25 @@ static void pic_write(struct rv_dev *dev, unsigned region, uint64_t offset, unsi
     update(dev);
 }
 
-/* As firmware leaves them: vectors 0x08 and 0x70, all inputs masked, SCI and PCI lines (9, 10, 11)
- * level triggered. */
+/* As firmware leaves them: vectors 0x08 and 0x70, the cascade open, SCI and a PCI line (9, 10)
+ * level triggered, all other inputs masked but line 11. That one stays as it would be for an ISA
+ * card, open and edge triggered, for real-mode programs that count on firmware's set-up. */
 static void pic_reset(struct rv_dev *dev) {
     struct pic *s = dev->state;
     memset(s, 0, sizeof *s);
     for (unsigned i = 0; i < CHIPS; i++) {
-        s->chip[i].imr = 0xff;
+        s->chip[i].imr = i ? 0xf7 : 0xfb;
         s->chip[i].low = 7;
         s->chip[i].icw1 = 0x11;
         s->chip[i].icw4 = 0x01;
         s->chip[i].base = i ? 0x70 : 0x08;
     }
-    s->chip[1].elcr = 0x0e;
+    s->chip[1].elcr = 0x06;
 }
 
 const struct rv_dev_ops rv_dev_pic8259 = {
     .name = "pic8259",
-    .version = 1,
+    .version = 2,
     .state_size = sizeof(struct pic),
     .fields = fields,
     .reset = pic_reset,

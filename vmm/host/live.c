@@ -18,12 +18,21 @@
 /* A guest that runs ahead of the wall by less than this is not held back, and one that lags by less
  * is not pushed: each costs something. */
 #define PACE_SLACK 10000000ull /* ns */
-#define ESCAPE     0x1d        /* Ctrl-] */
+/* A busy guest that lags is pushed along in steps of at most this, never past its next timer, and
+ * in shorter slices: it must find time to take every tick, or its own checks of one clock against
+ * another fail. */
+#define PACE_STEP  4000000ull /* ns */
+#define PACE_SLICE (1u << 18)
+/* A guest that lags by more - its host slept, or is far too slow - does not have to catch up. */
+#define PACE_GIVE_UP (2 * RV_NSEC)
+#define ESCAPE       0x1d /* Ctrl-] */
 
 struct rv_live {
     struct rv_nondet nd;
     struct rv_live_config config;
-    uint64_t started; /* wall ns, monotonic */
+    uint64_t started;    /* wall ns, monotonic */
+    bool lagging;        /* behind the wall at the last look */
+    rv_icount pushed_at; /* where time was last pushed along */
     bool eof;
     bool escaped;
     uint8_t in[256];
@@ -78,9 +87,11 @@ static void filter_escapes(struct rv_live *l, int *stop) {
 
 /* Waits up to timeout_ns for input (0: only looks) and reads what is there. */
 static void fill_input(struct rv_live *l, uint64_t timeout_ns, int *stop) {
-    if (l->in_pos < l->in_len) return;
-    l->in_pos = l->in_len = 0;
-    if (l->config.input_fd < 0 || l->eof) {
+    /* With input in hand that the guest does not take yet there is nothing to read, only to wait.
+     */
+    bool waiting = l->in_pos < l->in_len;
+    if (!waiting) l->in_pos = l->in_len = 0;
+    if (waiting || l->config.input_fd < 0 || l->eof) {
         if (timeout_ns) {
             struct timespec t = {.tv_sec = (time_t)(timeout_ns / RV_NSEC),
                                  .tv_nsec = (long)(timeout_ns % RV_NSEC)};
@@ -118,6 +129,25 @@ static bool give_stop(struct rv_live *l, const struct rv_next *q, int stop, stru
     return stop;
 }
 
+/* Moves a busy guest's time towards the wall's, if it lags. */
+static bool push_along(struct rv_live *l, const struct rv_next *q, uint64_t elapsed,
+                       struct rv_push *out) {
+    l->lagging = l->config.pace && elapsed > q->at.time + PACE_SLACK;
+    if (!l->lagging) return false;
+    if (elapsed - q->at.time > PACE_GIVE_UP) {
+        l->started += elapsed - q->at.time;
+        return false;
+    }
+    rv_ns to = q->at.time + PACE_STEP;
+    if (to > elapsed) to = elapsed;
+    if (to > q->deadline) to = q->deadline;
+    /* One step a slice: the guest runs between two of them. */
+    if (to <= q->at.time || l->pushed_at == q->at.icount) return false;
+    l->pushed_at = q->at.icount;
+    *out = (struct rv_push){.kind = RV_PUSH_JUMP, .source = RV_SRC_CLOCK, .time = to};
+    return true;
+}
+
 /* How long an idle wait may last before stop requests and the timeout are looked at again. */
 #define IDLE_SLICE 100000000ull /* ns */
 
@@ -142,9 +172,7 @@ static int live_next(struct rv_nondet *nd, const struct rv_next *q, struct rv_pu
                 fill_input(l, wait < IDLE_SLICE ? wait : IDLE_SLICE, &stop);
                 if (give_stop(l, q, stop, out) || give_input(l, q->input_room, out)) return 0;
                 if (wait > IDLE_SLICE) continue;
-            } else if (l->config.pace && elapsed > q->at.time + PACE_SLACK) {
-                *out =
-                    (struct rv_push){.kind = RV_PUSH_JUMP, .source = RV_SRC_CLOCK, .time = elapsed};
+            } else if (push_along(l, q, elapsed, out)) {
                 return 0;
             }
             *out = (struct rv_push){0};
@@ -182,7 +210,8 @@ static int live_horizon(struct rv_nondet *nd, struct rv_point at, rv_icount *unt
                         struct rv_err *err) {
     (void)err;
     struct rv_live *l = of(nd);
-    *until = at.icount + (l->in_pos < l->in_len ? INPUT_SLICE : SLICE);
+    uint32_t slice = l->in_pos < l->in_len ? INPUT_SLICE : l->lagging ? PACE_SLICE : SLICE;
+    *until = at.icount + slice;
     if (l->config.max_icount > at.icount && l->config.max_icount < *until)
         *until = l->config.max_icount;
     return 0;

@@ -48,6 +48,14 @@ Test(debug, ports) {
     cr_expect_eq(f->out[0], 'x');
     wr(f, RV_DEBUG_POST, 0, 1, 0x42);
     cr_expect_eq(rd(f, RV_DEBUG_POST, 0, 1), 0x42);
+    wr(f, RV_DEBUG_LATCH, 2, 2, 0xa55a);
+    cr_expect_eq(rd(f, RV_DEBUG_LATCH, 0, 4), 0xa55a0000);
+    wr(f, RV_DEBUG_SCRATCH, RV_SCRATCH_SIZE - 8, 8, 0x1122334455667788);
+    cr_expect_eq(rd(f, RV_DEBUG_SCRATCH, RV_SCRATCH_SIZE - 4, 4), 0x11223344);
+    wr(f, RV_DEBUG_LINES, 11, 1, 1);
+    cr_expect(f->line[11]);
+    wr(f, RV_DEBUG_LINES, 11, 1, 0);
+    cr_expect_not(f->line[11]);
     wr(f, RV_DEBUG_EXIT, 0, 4, 0x12345);
     cr_expect_eq(f->stop, RV_STOP_DEBUG_EXIT);
     cr_expect_eq(f->code, 0x12345);

@@ -122,6 +122,23 @@ Test(kvm_engine, stops_exactly) {
     side_finish(&s);
 }
 
+/* A jump to itself changes nothing, and still counts. */
+Test(kvm_engine, counts_jumps_to_themselves) {
+    static const uint8_t code[] = {0xb9, 5, 0, 0, 0, 0xe2, 0xfe, 0xeb, 0xfe}; /* loop .; jmp . */
+    struct side s;
+    struct rv_err err;
+    struct rv_x86 x;
+    load(&s, &rv_engine_kvm, code, sizeof code);
+    for (rv_icount at = 1; at < 20; at++) {
+        cr_assert_eq(s.e->ops->run(s.e, at, false, &err), RV_RUN_UNTIL);
+        s.e->ops->get(s.e, &x);
+        cr_assert_eq(x.icount, at);
+        cr_assert_eq(x.gpr[RV_RCX], at < 6 ? 6 - at : 0);
+        cr_assert_eq(x.rip, SIDE_CODE + (at < 6 ? 5 : 7));
+    }
+    side_finish(&s);
+}
+
 static void *kick_later(void *e) {
     usleep(20000);
     ((struct rv_engine *)e)->ops->kick(e);

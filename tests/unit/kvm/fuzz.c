@@ -211,7 +211,8 @@ static bool sequence(struct side *a, struct side *b, uint64_t seed, unsigned bit
 
 bool fuzz_engines(uint64_t seed, unsigned sequences, unsigned bits, struct rv_kvm_counts *counts) {
     struct side a, b;
-    bool ok = side_begin(&a, &rv_engine_interpret) & side_begin(&b, &rv_engine_kvm);
+    bool ok = side_begin(&a, &rv_engine_interpret);
+    ok = side_begin(&b, &rv_engine_kvm) && ok;
     unsigned bad = 0;
     for (unsigned n = 0; ok && n < sequences && bad < 8; n++)
         bad += !sequence(&a, &b, seed + n, bits);

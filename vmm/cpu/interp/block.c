@@ -32,6 +32,7 @@ struct rv_blocks {
 int rv_blocks_new(struct rv_interp *c, struct rv_err *err) {
     (void)err;
     c->blocks = rv_alloc(sizeof *c->blocks);
+    c->block_epoch = 1;
     c->blocks->pages = rv_alloc((c->ram->size >> RV_PAGE_SHIFT) * sizeof *c->blocks->pages);
     c->blocks->first = rv_alloc(sizeof(struct rv_block) + 2 * sizeof(struct rv_insn));
     return 0;
@@ -94,10 +95,11 @@ static void forget(struct rv_interp *c, struct rv_block *b) {
     *p = b->hash_next;
     struct rv_jump *j = jump_of(c, b->va);
     if (j->b == b) j->b = NULL;
-    unlink_page(bs, page_of(c, b->pa), &b->link[0]);
-    if (b->crosses) unlink_page(bs, page_of(c, b->pa2), &b->link[1]);
+    unlink_page(bs, page_of(c, b->pa), &b->in_page[0]);
+    if (b->crosses) unlink_page(bs, page_of(c, b->pa2), &b->in_page[1]);
     bs->memory -= block_bytes(b);
     b->dead = true;
+    c->block_epoch++;
     b->hash_next = bs->dead;
     bs->dead = b;
 }
@@ -116,7 +118,7 @@ void rv_block_written(struct rv_interp *c, uint64_t offset, uint64_t size) {
     for (struct rv_block_link *l = p->links; l; l = l->next) {
         struct rv_block *b = l->block;
         if (b->dead) continue;
-        bool tail = l == &b->link[1];
+        bool tail = l == &b->in_page[1];
         uint64_t from = tail ? page << RV_PAGE_SHIFT : rv_ram_offset(c->ram, b->pa);
         uint64_t len = b->len;
         if (b->crosses) {
@@ -152,7 +154,7 @@ static void add_to_page(struct rv_interp *c, uint64_t pa, uint64_t len, struct r
     struct code_page **slot = &c->blocks->pages[page];
     if (!*slot) *slot = rv_alloc(sizeof **slot);
     struct code_page *p = *slot;
-    struct rv_block_link *link = &b->link[tail];
+    struct rv_block_link *link = &b->in_page[tail];
     *link = (struct rv_block_link){.block = b, .next = p->links};
     p->links = link;
     p->covered |= granules(offset, len);
@@ -235,6 +237,17 @@ struct rv_block *rv_block_find(struct rv_interp *c, uint64_t va) {
     }
     j->va = va;
     j->b = b;
+    return b;
+}
+
+struct rv_block *rv_block_link(struct rv_interp *c, struct rv_block *from, uint64_t va) {
+    if (from->dead || from == c->blocks->first) return rv_block_find(c, va);
+    struct rv_chain *l = &from->chain[va == from->va + from->len];
+    struct rv_block *b = rv_block_find(c, va);
+    /* Blocks over two pages, or outside RAM, are looked up each time. from itself may be gone if
+     * making room for b took it. */
+    if (!b->crosses && b != c->blocks->first && !from->dead)
+        *l = (struct rv_chain){.va = va, .epoch = c->block_epoch, .to = b};
     return b;
 }
 

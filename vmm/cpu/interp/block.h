@@ -11,6 +11,25 @@ void rv_blocks_free(struct rv_interp *c);
  * its first instruction raises. Never NULL; valid until the next call or write to code. */
 struct rv_block *rv_block_find(struct rv_interp *c, uint64_t va);
 
+/* As rv_block_find for the block that follows from, which has just been run to its end without
+ * anything unusual; remembered in from. */
+struct rv_block *rv_block_link(struct rv_interp *c, struct rv_block *from, uint64_t va);
+
+/* The same, quickly when it was remembered. Between the two blocks neither the mode nor the mapping
+ * of from's page can have changed: whatever changes them makes the dispatcher look up the next
+ * block. */
+static inline struct rv_block *rv_block_follow(struct rv_interp *c, struct rv_block *from,
+                                               uint64_t va) {
+    const struct rv_chain *l = &from->chain[va == from->va + from->len];
+    if (rv_likely(l->va == va && l->epoch == c->block_epoch)) {
+        if (rv_likely(!((va ^ from->va) & RV_PAGE_MASK))) return l->to;
+        const struct rv_tlbe *e = &c->tlb->x[(va >> RV_PAGE_SHIFT) & (RV_TLB_SIZE - 1)];
+        if (rv_likely(e->tag == (va & RV_PAGE_MASK) && e->addend == (l->to->pa & RV_PAGE_MASK)))
+            return l->to;
+    }
+    return rv_block_link(c, from, va);
+}
+
 /* A block of only b's first instruction, in a place of its own, for single stepping. */
 struct rv_block *rv_block_first(struct rv_interp *c, const struct rv_block *b);
 

@@ -501,7 +501,7 @@ static void choose(struct rv_interp *c, const struct rv_decode *d, struct rv_ins
         break;
     case ZYDIS_MNEMONIC_INT1:
         out->imm = 1;
-        out->ext = 1;
+        out->ext = 2;
         op_end(out, rv_op_int);
         break;
     case ZYDIS_MNEMONIC_INTO: op_end(out, rv_op_into); break;

@@ -85,8 +85,15 @@ struct rv_block {
     uint16_t len;    /* bytes */
     bool crosses;    /* one instruction over two pages */
     bool dead;       /* invalidated; freed when no longer running */
+    /* Where this block went last: [1] to the instruction behind it, [0] elsewhere. Counts while
+     * epoch is the cache's, that is, no block was forgotten since. */
+    struct rv_chain {
+        uint64_t va;
+        uint64_t epoch;
+        struct rv_block *to;
+    } chain[2];
     struct rv_block *hash_next;
-    struct rv_block_link link[2]; /* in the list of its page, and of its tail's: they may be one */
+    struct rv_block_link in_page[2]; /* in its page's list, and its tail's: they may be one */
     struct rv_insn insn[];
 };
 
@@ -124,8 +131,9 @@ struct rv_jump {
 struct rv_fault {
     uint8_t vector;
     bool has_error;
-    bool soft;     /* INT n, INT3, INTO: the frame shows the next instruction */
-    bool external; /* an interrupt, not an exception */
+    bool soft;       /* INT n, INT3, INTO, INT1: the frame shows the next instruction */
+    bool privileged; /* INT1: the gate's DPL is not looked at (SDM 3A 6.12.1.2) */
+    bool external;   /* an interrupt, not an exception */
     uint32_t error;
     uint64_t cr2;
 };
@@ -175,6 +183,7 @@ struct rv_interp {
     struct rv_jump jumps[RV_JUMP_SIZE];
     struct rv_mmu *mmu;       /* mmu.c: which pages hold page tables, which are cached writable */
     struct rv_blocks *blocks; /* block.c: the block cache */
+    uint64_t block_epoch;     /* raised whenever a block is forgotten; starts at 1 */
     struct rv_vec *vec;       /* vec.c: x87, MMX and SSE */
 };
 

@@ -5,7 +5,6 @@
 
 enum {
     MSR_TSC = 0x10,
-    MSR_APIC_BASE = 0x1b,
     MSR_FEATURE_CONTROL = 0x3a,
     MSR_TSC_ADJUST = 0x3b,
     MSR_SPEC_CTRL = 0x48,
@@ -51,7 +50,7 @@ static bool outside(struct rv_interp *c, bool write, uint32_t index, uint64_t *v
 static uint64_t tsc_now(struct rv_interp *c) { return c->bus->tsc(c->bus->ctx); }
 
 static bool is_apic(uint32_t index) {
-    return index == MSR_APIC_BASE || (index >= MSR_X2APIC && index < MSR_X2APIC + 0x100);
+    return index == RV_MSR_APIC_BASE || (index >= MSR_X2APIC && index < MSR_X2APIC + 0x100);
 }
 
 /* The fixed-range MTRR that index names, or NULL. */

@@ -156,6 +156,9 @@ RV_OP(sgdt);
 RV_OP(lar_lsl);
 RV_OP(verr_verw);
 
+/* X for each condition, as a hexadecimal digit. */
+#define RV_ALL_CC(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(a) X(b) X(c) X(d) X(e) X(f)
+
 /* Conditions as encoded in Jcc, SETcc, CMOVcc: evaluated on c->fl. */
 static inline bool rv_cond(uint16_t fl, unsigned cc) {
     bool r;

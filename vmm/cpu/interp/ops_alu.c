@@ -109,19 +109,20 @@
 #define DEFINE_SIZES(name, insn, HOW)                                                              \
     DEFINE_ALU(name, insn, HOW, 8, "b", "b", 1)                                                    \
     DEFINE_ALU_MEM(name, insn, HOW, 8, "b", "b")                                                   \
-    DEFINE_ALU(name, insn, HOW, 16, "w", "w", 1) DEFINE_ALU_MEM(name, insn, HOW, 16, "w", "w")     \
-        DEFINE_ALU(name, insn, HOW, 32, "l", "k", 1) DEFINE_ALU_MEM(name, insn, HOW, 32, "l", "k") \
-            DEFINE_ALU(name, insn, HOW, 64, "q", "q", 1)                                           \
-                DEFINE_ALU_MEM(name, insn, HOW, 64, "q", "q")
+    DEFINE_ALU(name, insn, HOW, 16, "w", "w", 1)                                                   \
+    DEFINE_ALU_MEM(name, insn, HOW, 16, "w", "w")                                                  \
+    DEFINE_ALU(name, insn, HOW, 32, "l", "k", 1)                                                   \
+    DEFINE_ALU_MEM(name, insn, HOW, 32, "l", "k")                                                  \
+    DEFINE_ALU(name, insn, HOW, 64, "q", "q", 1) DEFINE_ALU_MEM(name, insn, HOW, 64, "q", "q")
 #define DEFINE_SIZES_READ(name, insn, HOW)                                                         \
     DEFINE_ALU(name, insn, HOW, 8, "b", "b", 0)                                                    \
     DEFINE_ALU_MEM_READ(name, insn, HOW, 8, "b", "b")                                              \
     DEFINE_ALU(name, insn, HOW, 16, "w", "w", 0)                                                   \
-        DEFINE_ALU_MEM_READ(name, insn, HOW, 16, "w", "w")                                         \
-            DEFINE_ALU(name, insn, HOW, 32, "l", "k", 0)                                           \
-                DEFINE_ALU_MEM_READ(name, insn, HOW, 32, "l", "k")                                 \
-                    DEFINE_ALU(name, insn, HOW, 64, "q", "q", 0)                                   \
-                        DEFINE_ALU_MEM_READ(name, insn, HOW, 64, "q", "q")
+    DEFINE_ALU_MEM_READ(name, insn, HOW, 16, "w", "w")                                             \
+    DEFINE_ALU(name, insn, HOW, 32, "l", "k", 0)                                                   \
+    DEFINE_ALU_MEM_READ(name, insn, HOW, 32, "l", "k")                                             \
+    DEFINE_ALU(name, insn, HOW, 64, "q", "q", 0)                                                   \
+    DEFINE_ALU_MEM_READ(name, insn, HOW, 64, "q", "q")
 
 DEFINE_SIZES(add, "add", ALU_PLAIN)
 DEFINE_SIZES(or, "or", ALU_PLAIN)
@@ -194,17 +195,15 @@ const rv_op rv_unary_ops[RV_UNARIES][2][4] = {
                     : "c"(n)                                                                       \
                     : "cc");                                                                       \
     } while (0)
+/* All flags go in as well as out: a rotation by a multiple of its width leaves OF alone, and every
+ * one leaves SF, ZF, AF and PF. ADD makes OF out of AL's 0 or 1, SAHF loads the rest. */
 #define ROTATE(insn, suf, mod, d, n, fl)                                                           \
     do {                                                                                           \
-        if (n) {                                                                                   \
-            uint32_t in = (fl);                                                                    \
-            uint16_t out;                                                                          \
-            __asm__("btl $8, %k3\n\t" insn suf " %%cl, %" mod "0\n\tlahf\n\tseto %%al"             \
-                    : "+r"(d), "=&a"(out)                                                          \
-                    : "c"(n), "r"(in)                                                              \
+        if (n)                                                                                     \
+            __asm__("addb $127, %%al\n\tsahf\n\t" insn suf " %%cl, %" mod "0\n\tlahf\n\tseto %%al" \
+                    : "+r"(d), "+a"(fl)                                                            \
+                    : "c"(n)                                                                       \
                     : "cc");                                                                       \
-            (fl) = (uint16_t)((in & ~0x101u) | (out & 0x101u));                                    \
-        }                                                                                          \
     } while (0)
 
 #define DEFINE_SHIFT(name, insn, HOW, bits, suf, mod)                                              \

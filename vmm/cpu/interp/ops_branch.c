@@ -14,13 +14,9 @@ void rv_op_block_end(struct rv_interp *c, const struct rv_insn *i) {
     static void jcc64_##cc(struct rv_interp *c, const struct rv_insn *i) {                         \
         c->x.rip = rv_cond(c->fl, 0x##cc) ? i->imm : c->block->va + i->off + i->len;               \
     }
-JCC64(0)
-JCC64(1)
-JCC64(2) JCC64(3) JCC64(4) JCC64(5) JCC64(6) JCC64(7) JCC64(8) JCC64(9) JCC64(a) JCC64(b) JCC64(c)
-    JCC64(d) JCC64(e) JCC64(f) const rv_op rv_jcc64_ops[16] = {
-        jcc64_0, jcc64_1, jcc64_2, jcc64_3, jcc64_4, jcc64_5, jcc64_6, jcc64_7,
-        jcc64_8, jcc64_9, jcc64_a, jcc64_b, jcc64_c, jcc64_d, jcc64_e, jcc64_f,
-};
+RV_ALL_CC(JCC64)
+#define JCC64_NAME(cc) jcc64_##cc,
+const rv_op rv_jcc64_ops[16] = {RV_ALL_CC(JCC64_NAME)};
 
 RV_OP(jmp64) { c->x.rip = i->imm; }
 

@@ -92,14 +92,13 @@ const rv_op rv_movsx_ops[2][3][4] = {{SX(8, r), SX(16, r), SX(32, r)},
         rv_store8(c, i, rv_ea(c, i, 1, true), rv_cond(c->fl, 0x##cc));                             \
         rv_next(c, i);                                                                             \
     }
-#define ALL_CC(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(a) X(b) X(c) X(d) X(e) X(f)
-ALL_CC(DEFINE_CC)
+RV_ALL_CC(DEFINE_CC)
 #define CMOV_ROW(cc)                                                                               \
     {{NULL, cmov##cc##_16_r, cmov##cc##_32_r, cmov##cc##_64_r},                                    \
      {NULL, cmov##cc##_16_m, cmov##cc##_32_m, cmov##cc##_64_m}},
 #define SET_ROW(cc) {set##cc##_r, set##cc##_m},
-const rv_op rv_cmov_ops[16][2][4] = {ALL_CC(CMOV_ROW)};
-const rv_op rv_setcc_ops[16][2] = {ALL_CC(SET_ROW)};
+const rv_op rv_cmov_ops[16][2][4] = {RV_ALL_CC(CMOV_ROW)};
+const rv_op rv_setcc_ops[16][2] = {RV_ALL_CC(SET_ROW)};
 
 /* ---- LEA ---- */
 
@@ -426,23 +425,18 @@ RV_OP(bound) {
     rv_next(c, i);
 }
 
+/* A selector that stays as it is is not written: it may lie in a read-only page or segment, as
+ * processors of this vendor let it. */
 RV_OP(arpl) {
-    uint64_t va = 0;
     uint16_t d, s = *rv_reg16(c, i->r2);
-    if (i->r1) {
-        d = *rv_reg16(c, i->r1);
-    } else {
-        va = rv_ea(c, i, 2, true);
-        rv_probe_write(c, i, va, 2);
-        d = rv_load16(c, i, va);
-    }
+    d = i->r1 ? *rv_reg16(c, i->r1) : rv_load16(c, i, rv_ea(c, i, 2, false));
     bool raise = (d & 3) < (s & 3);
     if (raise) {
         d = (uint16_t)((d & ~3u) | (s & 3u));
         if (i->r1)
             *rv_reg16(c, i->r1) = d;
         else
-            rv_store16(c, i, va, d);
+            rv_store16(c, i, rv_ea(c, i, 2, true), d);
     }
     c->fl = (uint16_t)((c->fl & ~0x4000u) | (raise ? 0x4000u : 0));
     rv_next(c, i);

@@ -392,15 +392,15 @@ RV_OP(iret) {
 RV_OP(int) {
     struct rv_x86 *x = &c->x;
     unsigned vector = (unsigned)i->imm;
-    /* INT n needs IOPL 3 in virtual-8086 mode; INT3 and INT1 (ext 1) do not. */
+    /* INT n needs IOPL 3 in virtual-8086 mode; INT3 and INT1 (ext 1 and 2) do not. */
     if ((x->rflags & RV_FL_VM) && !i->ext && (x->rflags & RV_FL_IOPL) != RV_FL_IOPL)
         rv_raise_error(c, i, RV_VEC_GP, 0);
-    rv_soft_interrupt(c, i, vector);
+    rv_soft_interrupt(c, i, vector, i->ext == 2);
 }
 
 RV_OP(into) {
     if (c->fl & 1) {
-        rv_soft_interrupt(c, i, RV_VEC_OF);
+        rv_soft_interrupt(c, i, RV_VEC_OF, false);
         return;
     }
     rv_end(c, i);

@@ -196,9 +196,12 @@ RV_OP(push_seg) {
 }
 
 RV_OP(pop_seg) {
+    /* The stack that was popped from says how wide its pointer is, also when SS is what changes. */
+    uint64_t mask = rv_stack_mask(c), sp = c->x.gpr[RV_RSP];
     uint16_t sel = (uint16_t)rv_peek(c, i, i->size, 0);
     rv_seg_load(c, i, i->ext, sel);
-    rv_sp_set(c, c->x.gpr[RV_RSP] + i->size);
+    c->x.gpr[RV_RSP] =
+        mask == 0xffff ? (sp & ~mask) | ((sp + i->size) & mask) : (sp + i->size) & mask;
     after_load(c, i, i->ext);
 }
 

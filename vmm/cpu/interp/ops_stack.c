@@ -130,6 +130,9 @@ RV_OP(enter) {
     unsigned size = i->size, level = i->ext & 31;
     uint64_t mask = rv_stack_mask(c), sp = c->x.gpr[RV_RSP], bp = c->x.gpr[RV_RBP];
     uint64_t frame = (sp - size) & mask;
+    /* What EBP becomes is all of ESP, though on a 16-bit stack only SP moves (SDM vol. 2, ENTER).
+     */
+    uint64_t pointer = mask == 0xffff ? (sp & ~mask) | frame : frame;
     uint64_t final = (frame - (level ? (uint64_t)level * size : 0) - i->imm) & mask;
     /* Both ends of the frame must be writable before anything changes; the push comes first. */
     rv_probe_write(c, i, rv_stack_linear(c, i, frame, size, true), size);
@@ -144,9 +147,9 @@ RV_OP(enter) {
     }
     if (level) {
         at = (at - size) & mask;
-        rv_store(c, i, rv_stack_linear(c, i, at, size, true), size, frame);
+        rv_store(c, i, rv_stack_linear(c, i, at, size, true), size, pointer);
     }
-    rv_reg_set(c, RV_GPR_OFFSET(RV_RBP), size, frame);
+    rv_reg_set(c, RV_GPR_OFFSET(RV_RBP), size, pointer);
     rv_sp_set(c, final);
     rv_next(c, i);
 }

@@ -110,9 +110,17 @@ RV_OP(out) {
 /* ---- identification and time ---- */
 
 RV_OP(cpuid) {
+    enum { LEAF1_EDX_APIC = 1 << 9, APIC_ENABLED = 1 << 11 };
     uint64_t *g = c->x.gpr;
-    struct rv_cpuid r =
-        c->profile->cpuid(c->profile, (uint32_t)g[RV_RAX], (uint32_t)g[RV_RCX], &c->x);
+    uint32_t leaf = (uint32_t)g[RV_RAX];
+    struct rv_cpuid r = c->profile->cpuid(c->profile, leaf, (uint32_t)g[RV_RCX], &c->x);
+    if (leaf == 1) {
+        /* A CPU whose APIC is disabled in its base MSR looks like one without (SDM 3A 11.4.3). */
+        uint64_t base;
+        rv_sync(c, i);
+        if (!rv_msr_read(c, RV_MSR_APIC_BASE, &base) || !(base & APIC_ENABLED))
+            r.edx &= ~(uint32_t)LEAF1_EDX_APIC;
+    }
     g[RV_RAX] = r.eax;
     g[RV_RBX] = r.ebx;
     g[RV_RCX] = r.ecx;
@@ -355,9 +363,9 @@ RV_OP(fsgsbase) {
     rv_next(c, i);
 }
 
-/* CLAC and STAC (ext 1). */
+/* CLAC and STAC (ext 1). Legal whether or not CR4.SMAP is set (SDM vol. 2). */
 RV_OP(clac_stac) {
-    if (!(c->x.cr4 & RV_CR4_SMAP) || c->cpl) rv_raise(c, i, RV_VEC_UD);
+    if (c->cpl) rv_raise(c, i, RV_VEC_UD);
     if (i->ext)
         c->x.rflags |= RV_FL_AC;
     else

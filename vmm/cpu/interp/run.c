@@ -51,8 +51,9 @@ void rv_alone(struct rv_interp *c, const struct rv_insn *i) {
 
 void rv_restart(struct rv_interp *c, const struct rv_insn *i) { leave_by(c, i, BY_RESTART); }
 
-void rv_soft_interrupt(struct rv_interp *c, const struct rv_insn *i, unsigned vector) {
-    c->fault = (struct rv_fault){.vector = (uint8_t)vector, .soft = true};
+void rv_soft_interrupt(struct rv_interp *c, const struct rv_insn *i, unsigned vector,
+                       bool privileged) {
+    c->fault = (struct rv_fault){.vector = (uint8_t)vector, .soft = true, .privileged = privileged};
     leave_by(c, i, BY_SOFT_INT);
 }
 
@@ -112,7 +113,8 @@ static void take(struct rv_interp *c, struct rv_fault f, uint64_t insn_rip, bool
     if (!c->shutdown) {
         if (c->pending.vector == RV_VEC_PF && !c->pending.external && !c->pending.soft)
             c->x.cr2 = c->pending.cr2;
-        rv_deliver(c, c->pending.vector, c->pending.has_error, c->pending.error, c->pending.soft,
+        bool soft = c->pending.soft && !c->pending.privileged;
+        rv_deliver(c, c->pending.vector, c->pending.has_error, c->pending.error, soft,
                    c->pending.external);
     }
     c->delivering = false;
@@ -247,6 +249,12 @@ static void after_leaving(struct rv_interp *c, enum leave_how how) {
         c->x.icount++;
         c->partial = false;
         c->stuck = 0;
+        /* INT1 is a debug exception itself: one that MOV SS held back is taken with it. */
+        if (c->fault.privileged && c->x.pending_db) {
+            c->x.dr6 = (c->x.dr6 & ~0xfull) | c->x.pending_dr6;
+            c->x.pending_db = 0;
+            c->x.pending_dr6 = 0;
+        }
         /* A software interrupt that was taken has retired: what follows starts anew. */
         take(c, c->fault, at, true);
         c->partial = false;
@@ -272,8 +280,12 @@ static struct rv_block *check_limit(struct rv_interp *c, struct rv_block *b) {
 static int dispatch(struct rv_interp *c, rv_icount until) {
     jmp_buf here;
     c->on_fault = &here;
+    struct rv_block *from = NULL; /* run to its end just now; NULL when something came between */
     int how = _setjmp(here);
-    if (how) after_leaving(c, (enum leave_how)how);
+    if (how) {
+        after_leaving(c, (enum leave_how)how);
+        from = NULL;
+    }
     for (;;) {
         /* First of all: what is due after the last instruction belongs to the next run, so that a
          * position always means the state right after its instruction retired. */
@@ -282,8 +294,11 @@ static int dispatch(struct rv_interp *c, rv_icount until) {
         if (rv_unlikely(atomic_load_explicit(&c->leave, memory_order_relaxed))) {
             int r = boundary(c);
             if (r >= 0) return r;
+            from = NULL;
         }
-        struct rv_block *b = rv_block_find(c, c->cs_base + c->x.rip);
+        uint64_t va = c->cs_base + c->x.rip;
+        if (!(c->mode & RV_MODE_64)) va &= 0xffffffffu;
+        struct rv_block *b = from ? rv_block_follow(c, from, va) : rv_block_find(c, va);
         if (rv_unlikely(b->n > left || c->step || c->alone)) {
             c->single = true;
             b = rv_block_first(c, b);
@@ -293,6 +308,7 @@ static int dispatch(struct rv_interp *c, rv_icount until) {
         c->end_icount = c->x.icount + b->n;
         if (rv_likely(!c->single)) {
             b->insn[0].op(c, b->insn);
+            from = b;
         } else {
             struct before before = {0};
             bool step = c->step;
@@ -300,6 +316,7 @@ static int dispatch(struct rv_interp *c, rv_icount until) {
             if (step) before = step_begin(c);
             b->insn[0].op(c, b->insn);
             c->single = false;
+            from = NULL;
             if (step) step_end(c, before, b->insn);
         }
         c->x.icount = c->end_icount;

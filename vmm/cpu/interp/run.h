@@ -8,9 +8,10 @@
  * instructions whose progress is in the registers. Does not return. */
 void rv_restart(struct rv_interp *c, const struct rv_insn *i) __attribute__((noreturn));
 
-/* Takes software interrupt vector: INT n, INT3, INT1, INTO. Does not return. */
-void rv_soft_interrupt(struct rv_interp *c, const struct rv_insn *i, unsigned vector)
-    __attribute__((noreturn));
+/* Takes software interrupt vector: INT n, INT3, INTO, or INT1 with privileged set, which no gate's
+ * DPL keeps out. Does not return. */
+void rv_soft_interrupt(struct rv_interp *c, const struct rv_insn *i, unsigned vector,
+                       bool privileged) __attribute__((noreturn));
 
 /* Raises #GP(0) unless the port may be used at this privilege (IOPL, TSS bitmap). */
 void rv_port_check(struct rv_interp *c, const struct rv_insn *i, uint16_t port, unsigned size);

@@ -88,6 +88,7 @@ static int kvm_step(struct rv_kvm *k, const struct rv_kvm_plain *p, struct rv_er
         k->counts.stepped++;
         return 1;
     case RV_KVM_INTERRUPTED: return 1;
+    case RV_KVM_UNMOVED: return 0; /* the state is that before the instruction either way */
     case RV_KVM_FAULTED:
         if (!may_fault(p->mnemonic)) k->odd_faults[paging(&k->x)]++;
         k->counts.faulted++;

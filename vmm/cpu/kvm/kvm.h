@@ -38,9 +38,13 @@ struct rv_kvm_vcpu {
 enum rv_kvm_step {
     RV_KVM_DONE,        /* one instruction retired; x is up to date */
     RV_KVM_INTERRUPTED, /* a signal came first; nothing happened */
-    RV_KVM_FAULTED,     /* it would fault; nothing happened */
-    RV_KVM_REFUSED,     /* KVM cannot run this instruction; nothing happened */
-    RV_KVM_BAD_STATE,   /* KVM cannot run in this state; nothing happened */
+    /* A step was reported, but no register changed. Some emulated VMX reports one before the
+     * instruction when its page had to be mapped first; a jump to itself looks the same, and for
+     * the state it makes no difference. */
+    RV_KVM_UNMOVED,
+    RV_KVM_FAULTED,   /* it would fault; nothing happened */
+    RV_KVM_REFUSED,   /* KVM cannot run this instruction; nothing happened */
+    RV_KVM_BAD_STATE, /* KVM cannot run in this state; nothing happened */
 };
 
 /* Opens /dev/kvm. RV_E_UNSUPPORTED when there is none that we know, RV_E_HOST when it is refused.

@@ -249,7 +249,13 @@ int rv_kvm_step(struct rv_kvm_vcpu *v, struct rv_x86 *x, struct rv_err *err) {
                              (unsigned long long)x->rip);
     }
     switch (v->run->exit_reason) {
-    case KVM_EXIT_DEBUG: store(v, x); return RV_KVM_DONE;
+    case KVM_EXIT_DEBUG: {
+        struct rv_x86 before = *x;
+        store(v, x);
+        bool same = x->rip == before.rip && x->rflags == before.rflags &&
+                    memcmp(x->gpr, before.gpr, sizeof x->gpr) == 0;
+        return same ? RV_KVM_UNMOVED : RV_KVM_DONE;
+    }
     case KVM_EXIT_INTR: return RV_KVM_INTERRUPTED;
     case KVM_EXIT_SHUTDOWN:
         /* kvm_amd resets the CPU on shutdown: nothing it holds is ours any more. */
