@@ -8,7 +8,7 @@
 /* A counting loop in real mode that never ends: dec cx; jnz; jmp, at 1000:0. */
 static const uint8_t loop_code[] = {0x49, 0x75, 0xfd, 0xeb, 0xfb};
 #define LOOP_BASE  0x10000u
-#define LOOP_COUNT 10000000u
+#define LOOP_COUNT 1000000u
 
 static void no_exit(void *ctx, struct rv_exit *x) {
     (void)ctx;
