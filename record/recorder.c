@@ -11,7 +11,9 @@
 /* Guest output is gathered into one event until a line ends, something else happens, or this many
  * bytes are together. */
 #define EFFECT_MAX 1024u
-/* Wall time between two moments at which everything so far is safe in the file. */
+/* Wall time between two moments at which everything so far is safe in the file: short at first,
+ * then doubling up to the longest. */
+#define FLUSH_FIRST_NS 10000000ull
 #define FLUSH_EVERY_NS 250000000ull
 
 struct rv_recorder {
@@ -20,7 +22,8 @@ struct rv_recorder {
     struct rv_trace_writer *writer;
     int failed;
     struct rv_err failure;
-    uint64_t flushed_at; /* wall ns */
+    uint64_t flushed_at;  /* wall ns */
+    uint64_t flush_every; /* ns */
     uint64_t console_bytes;
     bool pushed_stop;
     uint64_t cpu_digest; /* the half of a digest that came first */
@@ -111,11 +114,12 @@ static int rec_horizon(struct rv_nondet *nd, struct rv_point at, rv_icount *unti
                        struct rv_err *err) {
     struct rv_recorder *r = of(nd);
     uint64_t now = wall();
-    if (now - r->flushed_at >= FLUSH_EVERY_NS && !r->failed) {
+    if (now - r->flushed_at >= r->flush_every && !r->failed) {
         struct rv_err e;
         close_effect(r);
         note(r, rv_trace_writer_flush(r->writer, at.icount, at.time, &e), &e);
         r->flushed_at = now;
+        if (r->flush_every < FLUSH_EVERY_NS) r->flush_every *= 2;
     }
     return r->inner->ops->horizon(r->inner, at, until, err);
 }
@@ -188,6 +192,7 @@ int rv_recorder_new(struct rv_recorder **out, struct rv_nondet *inner,
     r->inner = inner;
     r->writer = writer;
     r->flushed_at = wall();
+    r->flush_every = FLUSH_FIRST_NS;
     *out = r;
     return 0;
 }

@@ -112,6 +112,8 @@ int rv_record_begin(struct rv_record **out, const struct rv_record_config *confi
         if (wrap) nd = wrap(ctx, nd);
         code = rv_machine_new(&r->machine, mc, nd, err);
     }
+    /* What was asked at power-on is worth keeping from the first moment. */
+    if (!code) code = rv_trace_writer_flush(r->writer, 0, 0, err);
     if (code) {
         bool created = r->writer != NULL;
         rv_record_free(r);

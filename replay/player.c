@@ -94,6 +94,11 @@ static int play_query(struct rv_nondet *nd, struct rv_point at, enum rv_source s
     const struct rv_trace_event *ev;
     int r = head(p, &ev, err);
     if (r) return r;
+    /* A recorder that died at once left no answers, and no instruction that could see one. */
+    if (!ev && at.icount >= p->state.position) {
+        *value = 0;
+        return 0;
+    }
     if (!ev || ev->kind != RV_TRACE_QUERY || ev->source != source || ev->position != at.icount) {
         char came[64];
         snprintf(came, sizeof came, "the guest asked for %s", rv_source_name(source));

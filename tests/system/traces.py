@@ -55,7 +55,9 @@ def kill_recordings(folder, count, args, seconds, name):
         r = retro("replay", "--json", trace)
         assert console_of(trace).startswith(r.stdout), f"{what}: replays other output"
         s = summary(r)
-        assert s["instructions"] >= i["instructions"] > 0, f"{what}: {s}, {i}"
+        assert s["instructions"] >= i["instructions"], f"{what}: {s}, {i}"
+        if wait > 1:  # what came before the last flush is there
+            assert i["instructions"] > 0, f"{what}: nothing was kept: {i}"
         if wait > 3:  # a trace loses no more than the last second or so
             assert r.stdout, f"{what}: nothing was kept"
         os.unlink(trace)
