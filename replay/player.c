@@ -110,7 +110,8 @@ static int play_query(struct rv_nondet *nd, struct rv_point at, enum rv_source s
 
 /* The part of an event's position by which all of it must have happened. */
 static rv_icount last_position(const struct rv_trace_event *ev) {
-    return ev->kind == RV_TRACE_EFFECT ? ev->position + ev->value : ev->position;
+    if (ev->kind != RV_TRACE_EFFECT) return ev->position;
+    return ev->value < RV_NEVER - 1 - ev->position ? ev->position + ev->value : RV_NEVER - 1;
 }
 
 static bool is_push(const struct rv_trace_event *ev) {
@@ -209,7 +210,8 @@ static int play_effect(struct rv_nondet *nd, struct rv_point at, enum rv_source 
         char came[96];
         snprintf(came, sizeof came, "the guest wrote byte 0x%02x to %s", bytes[i],
                  rv_source_name(sink));
-        if (!ev || ev->kind != RV_TRACE_EFFECT || ev->source != sink)
+        /* A foreign trace may hold output of no bytes at all. */
+        if (!ev || ev->kind != RV_TRACE_EFFECT || ev->source != sink || !ev->len)
             return diverged(p, at, ev, came, err);
         if (!p->effect_done) rv_effect_hash_begin(&p->effect_hash);
         if ((!p->effect_done && at.icount != ev->position) || at.icount < ev->position ||

@@ -261,6 +261,14 @@ static enum edit other_value2(struct rv_trace_event *ev) {
     ev->value2 ^= 1;
     return KEEP;
 }
+static enum edit no_bytes(struct rv_trace_event *ev) {
+    ev->len = 0;
+    return KEEP;
+}
+static enum edit endless(struct rv_trace_event *ev) {
+    ev->value = UINT64_MAX;
+    return KEEP;
+}
 static enum edit other_source(struct rv_trace_event *ev) {
     ev->source ^= 3;
     return KEEP;
@@ -291,6 +299,8 @@ Test(replay, finds_every_change) {
         {{RV_TRACE_EFFECT, 0, other_value}, "printed over another span"},
         {{RV_TRACE_EFFECT, 0, other_value2}, "printed at other instructions"},
         {{RV_TRACE_EFFECT, 0, other_source}, "printed elsewhere"},
+        {{RV_TRACE_EFFECT, 0, no_bytes}, "output without bytes"},
+        {{RV_TRACE_EFFECT, 0, endless}, "printed over all positions"},
         {{RV_TRACE_DIGEST, 1, other_value}, "another CPU digest"},
         {{RV_TRACE_DIGEST, 1, other_value2}, "another RAM digest"},
         {{RV_TRACE_DIGEST, 1, drop}, "no digest"},
