@@ -529,7 +529,7 @@ static void choose(struct rv_interp *c, const struct rv_decode *d, struct rv_ins
     case ZYDIS_MNEMONIC_PREFETCHT1:
     case ZYDIS_MNEMONIC_PREFETCHT2:
     case ZYDIS_MNEMONIC_PREFETCHW:
-    case ZYDIS_MNEMONIC_PREFETCHWT1: out->op = rv_op_prefetch; break;
+    case ZYDIS_MNEMONIC_PREFETCHWT1: out->op = rv_op_nop; break;
     case ZYDIS_MNEMONIC_CLFLUSH: out->op = rv_op_clflush; break;
     case ZYDIS_MNEMONIC_XCHG:
         rm_reg(d, out);

@@ -88,7 +88,6 @@ void rv_deliver(struct rv_interp *c, unsigned vector, bool has_error, uint32_t e
         return;
     }
     unsigned ext = soft ? 0 : 1;
-    (void)external;
     bool lm = x->efer & RV_EFER_LMA, vm = x->rflags & RV_FL_VM;
     struct gate g = read_gate(c, vector, soft, ext);
     if (g.type == GATE_TASK) {

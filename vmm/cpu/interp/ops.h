@@ -143,7 +143,7 @@ RV_OP(clac_stac);
 RV_OP(rdpmc);
 RV_OP(ud);
 RV_OP(too_long);
-RV_OP(prefetch);
+
 /* ops_seg.c */
 RV_OP(mov_to_seg);
 RV_OP(mov_from_seg);

@@ -124,7 +124,6 @@ RV_OP(lea) {
 /* ---- no effect ---- */
 
 RV_OP(nop) { rv_next(c, i); }
-RV_OP(prefetch) { rv_next(c, i); }
 
 /* ---- exchanges ---- */
 

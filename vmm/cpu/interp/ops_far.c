@@ -124,6 +124,8 @@ RV_OP(jmp_far) {
         sel = g.sel;
         off = g.offset;
         check_code(c, i, &d, sel, c->cpl, false);
+        /* In long mode a gate leads to 64-bit code only. */
+        if (long_mode(c) && !(d.lo >> 53 & 1)) rv_raise_error(c, i, RV_VEC_GP, sel & 0xfffcu);
     } else {
         check_code(c, i, &d, sel, c->cpl, true);
     }
