@@ -20,6 +20,7 @@ struct rv_recorder {
     struct rv_nondet nd;
     struct rv_nondet *inner;
     struct rv_trace_writer *writer;
+    uint64_t epoch; /* wall time at power-on, seconds since 1970 UTC */
     int failed;
     struct rv_err failure;
     uint64_t flushed_at;  /* wall ns */
@@ -70,7 +71,11 @@ static void event(struct rv_recorder *r, struct rv_trace_event ev) {
 static int rec_query(struct rv_nondet *nd, struct rv_point at, enum rv_source source,
                      uint64_t *value, struct rv_err *err) {
     struct rv_recorder *r = of(nd);
-    int code = r->inner->ops->query(r->inner, at, source, value, err);
+    int code = 0;
+    if (source == RV_SRC_RTC)
+        *value = r->epoch;
+    else
+        code = r->inner->ops->query(r->inner, at, source, value, err);
     if (!code)
         event(r, (struct rv_trace_event){.kind = RV_TRACE_QUERY,
                                          .source = source,
@@ -185,12 +190,13 @@ static const struct rv_nondet_ops recorder_ops = {
 };
 
 int rv_recorder_new(struct rv_recorder **out, struct rv_nondet *inner,
-                    struct rv_trace_writer *writer, struct rv_err *err) {
+                    struct rv_trace_writer *writer, uint64_t epoch, struct rv_err *err) {
     (void)err;
     struct rv_recorder *r = rv_alloc(sizeof *r);
     r->nd.ops = &recorder_ops;
     r->inner = inner;
     r->writer = writer;
+    r->epoch = epoch;
     r->flushed_at = wall();
     r->flush_every = FLUSH_FIRST_NS;
     *out = r;

@@ -50,6 +50,12 @@ int rv_record_begin(struct rv_record **out, const struct rv_record_config *confi
     const struct rv_machine_config *mc = &config->machine;
     struct host_cpu host;
     identify_host(&host);
+    uint64_t epoch = 0;
+    int code = live->ops->query(live, (struct rv_point){0}, RV_SRC_RTC, &epoch, err);
+    if (code) {
+        free(r);
+        return code;
+    }
     struct rv_trace_image images[2];
     size_t n_images = 0;
     const struct rv_image *boot_images[2] = {&mc->boot.kernel, &mc->boot.initrd};
@@ -86,7 +92,7 @@ int rv_record_begin(struct rv_record **out, const struct rv_record_config *confi
         .rate = mc->rate,
         .boot_protocol = rv_boot_kind_name(rv_boot_detect(&mc->boot)),
         .command_line = mc->boot.cmdline ? mc->boot.cmdline : "",
-        .boot_time = (uint64_t)time(NULL),
+        .boot_time = epoch,
         .images = images,
         .image_count = n_images,
         .devices = devices,
@@ -98,7 +104,7 @@ int rv_record_begin(struct rv_record **out, const struct rv_record_config *confi
         memcpy(header.trace_id, &header.created, sizeof header.created);
     struct rv_trace_writer_options wo = {.flags = config->overwrite ? RV_TRACE_OVERWRITE : 0,
                                          .reserve = 8192};
-    int code = rv_trace_writer_new(&r->writer, config->path, &wo, &header, err);
+    code = rv_trace_writer_new(&r->writer, config->path, &wo, &header, err);
     free(devices);
     for (unsigned i = 0; !code && config->embed_images && i < 2; i++)
         if (boot_images[i]->data) {
@@ -106,7 +112,7 @@ int rv_record_begin(struct rv_record **out, const struct rv_record_config *confi
             code = rv_trace_writer_add_blob(r->writer, boot_images[i]->data, boot_images[i]->len,
                                             &hash, err);
         }
-    if (!code) code = rv_recorder_new(&r->recorder, live, r->writer, err);
+    if (!code) code = rv_recorder_new(&r->recorder, live, r->writer, epoch, err);
     if (!code) {
         struct rv_nondet *nd = rv_recorder_nondet(r->recorder);
         if (wrap) nd = wrap(ctx, nd);

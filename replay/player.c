@@ -320,4 +320,3 @@ struct rv_nondet *rv_player_nondet(struct rv_player *p) {
     return &p->nd;
 }
 uint64_t rv_player_events(const struct rv_player *p) { return p->events; }
-rv_icount rv_player_agreed(const struct rv_player *p) { return p->agreed.icount; }

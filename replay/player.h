@@ -26,8 +26,7 @@ int rv_player_new(struct rv_player **out, const struct rv_trace_reader *reader,
 void rv_player_free(struct rv_player *p);
 struct rv_nondet *rv_player_nondet(struct rv_player *p);
 
-/* Events played so far, and the last position at which something was compared and agreed. */
+/* Events played so far. */
 uint64_t rv_player_events(const struct rv_player *p);
-rv_icount rv_player_agreed(const struct rv_player *p);
 
 #endif

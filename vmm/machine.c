@@ -14,7 +14,6 @@ struct rv_machine {
     struct rv_engine *engine;
     struct rv_cpu_bus bus;
     struct rv_clock clock;
-    enum rv_boot_kind boot_kind;
     bool halted;           /* the CPU waits in HLT */
     bool fresh;            /* icount has just been reached: the host may push here */
     rv_icount next_digest; /* RV_NEVER: none */
@@ -101,8 +100,9 @@ int rv_machine_new(struct rv_machine **out, const struct rv_machine_config *conf
     r = rv_pc_new(&m->pc, &m->ram, &pc, &host, err);
     if (r) goto fail;
     struct rv_x86 cpu;
+    enum rv_boot_kind kind;
     rv_x86_reset(&cpu);
-    r = rv_boot_load(&m->config.boot, &m->ram, &cpu, &m->boot_kind, err);
+    r = rv_boot_load(&m->config.boot, &m->ram, &cpu, &kind, err);
     if (!r) r = m->engine->ops->set(m->engine, &cpu, err);
     if (r) goto fail;
     *out = m;
@@ -287,13 +287,6 @@ void rv_machine_kick(struct rv_machine *m) {
     if (m->engine) m->engine->ops->kick(m->engine);
 }
 
-enum rv_boot_kind rv_machine_boot_kind(const struct rv_machine *m) { return m->boot_kind; }
-struct rv_pc *rv_machine_pc(struct rv_machine *m) {
-    return m->pc;
-}
-struct rv_ram *rv_machine_ram(struct rv_machine *m) {
-    return &m->ram;
-}
 struct rv_engine *rv_machine_engine(struct rv_machine *m) {
     return m->engine;
 }

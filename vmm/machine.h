@@ -43,9 +43,6 @@ int rv_machine_run(struct rv_machine *m, struct rv_end *end, struct rv_err *err)
 void rv_machine_kick(struct rv_machine *m);
 
 struct rv_point rv_machine_now(struct rv_machine *m);
-enum rv_boot_kind rv_machine_boot_kind(const struct rv_machine *m);
-struct rv_pc *rv_machine_pc(struct rv_machine *m);
-struct rv_ram *rv_machine_ram(struct rv_machine *m);
 struct rv_engine *rv_machine_engine(struct rv_machine *m);
 
 const char *rv_stop_name(enum rv_stop reason); /* "poweroff", ...; never NULL */

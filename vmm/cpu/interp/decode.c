@@ -723,7 +723,6 @@ static void decode_one(struct rv_interp *c, struct rv_decode *d, struct rv_insn 
                             .base = offsetof(struct rv_interp, zero),
                             .index = offsetof(struct rv_interp, zero),
                             .seg = RV_DS};
-    if (z->attributes & ZYDIS_ATTRIB_HAS_LOCK) out->flags |= RV_I_LOCK;
     d->mem = NULL;
     for (unsigned n = 0; n < z->operand_count_visible; n++)
         if (d->op[n].type == ZYDIS_OPERAND_TYPE_MEMORY) d->mem = &d->op[n];

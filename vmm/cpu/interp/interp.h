@@ -42,7 +42,6 @@ enum rv_ea_kind {
 
 enum rv_insn_flag {
     RV_I_SS = 1,    /* the memory operand defaults to the stack segment: #SS instead of #GP */
-    RV_I_LOCK = 2,  /* LOCK prefix, checked to be legal at decode */
     RV_I_REP = 4,   /* F3 on a string instruction */
     RV_I_REPNE = 8, /* F2 on a string instruction */
     RV_I_END = 16,  /* last of its block */
