@@ -21,7 +21,7 @@ import time
 
 from image import LabError, boot_files, boot_iso, need
 
-APPEND = "console=ttyS0 panic=-1 quiet"
+APPEND = "console=ttyS0,115200 panic=-1 quiet"
 LOST = 3  # exit status: the lab did not come to an end of its own
 TIMEOUT = 124
 SECTORS = 16 * 63 * 512  # a cylinder: disks are made of whole ones
