@@ -86,3 +86,16 @@ void rv_x86_reset(struct rv_x86 *s) {
     s->fx[24] = 0x80;
     s->fx[25] = 0x1f;
 }
+
+void rv_x86_canonical(struct rv_x86 *s) {
+    s->icount = 0;
+    bool long_mode = s->efer & RV_EFER_LMA;
+    for (unsigned n = 0; n < RV_SREGS; n++) {
+        struct rv_seg *g = &s->seg[n];
+        if (g->attr & RV_SEG_P) continue;
+        g->limit = 0;
+        g->attr = 0;
+        /* In long mode the bases of FS and GS live on as MSRs. */
+        if (!long_mode || (n != RV_FS && n != RV_GS)) g->base = 0;
+    }
+}
