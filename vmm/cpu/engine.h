@@ -18,7 +18,7 @@ struct rv_cpu_bus {
     void (*exit)(void *ctx, struct rv_exit *x);
     /* Guest time of the current instruction in TSC ticks, before the guest's own offset. */
     uint64_t (*tsc)(void *ctx);
-    /* Set by the machine during an exit: return from run() after the current instruction. */
+    /* Set by the machine during an exit or tsc(): return from run() after the current instruction. */
     bool attention;
 };
 
