@@ -140,7 +140,8 @@ int rv_machine_new(struct rv_machine **out, const struct rv_machine_config *conf
                     config->engine->name);
     if (!r) r = rv_ram_init(&m->ram, config->memory, err);
     if (r) goto fail;
-    m->bus = (struct rv_cpu_bus){.ctx = m, .exit = cpu_exit, .tsc = cpu_tsc};
+    m->bus =
+        (struct rv_cpu_bus){.ctx = m, .exit = cpu_exit, .tsc = cpu_tsc, .quirks = config->quirks};
     r = config->engine->create(&m->engine, &m->ram, &m->bus, config->profile, err);
     if (r) goto fail;
     uint64_t epoch = 0;

@@ -22,6 +22,7 @@ struct rv_machine_config {
     uint64_t rate;         /* guest ns per instruction, 32.32 fixed point; RV_RATE_HOST: guest time
                               is that of the host, asked for when the guest looks */
     bool by_trap;          /* positions are traps, for engines that cannot count; needs host time */
+    uint64_t quirks;       /* enum rv_quirk: of the processor that the guest runs, or ran, on */
     uint64_t digest_every; /* positions between digests; 0: none */
     struct rv_boot_request boot;
 };
