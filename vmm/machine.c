@@ -356,7 +356,12 @@ static int run_engine(struct rv_machine *m, bool want_window, struct rv_err *err
     if (until <= at.icount) until = at.icount + 1;
     m->fresh = m->look = false;
     m->landmark = NULL;
-    if (h.landmark && counts)
+    if (h.landmark && !counts)
+        return rv_fail(err, RV_E_UNSUPPORTED,
+                       "the recording goes on between two traps after trap %llu, where engine %s "
+                       "cannot find the place; replay it with --engine interpret",
+                       (unsigned long long)at.trap, m->engine->ops->name);
+    if (h.landmark)
         r = seek_landmark(m, h.landmark, want_window, err);
     else
         r = m->engine->ops->run(m->engine, until, want_window, err);

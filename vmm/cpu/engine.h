@@ -66,5 +66,6 @@ struct rv_engine_ops {
 
 extern const struct rv_engine_ops rv_engine_interpret;
 extern const struct rv_engine_ops rv_engine_kvm;
+extern const struct rv_engine_ops rv_engine_nested;
 
 #endif

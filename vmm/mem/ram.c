@@ -73,6 +73,7 @@ uint64_t rv_ram_digest(struct rv_ram *r) {
     /* A sum over pages of a hash seeded with the page's number: order-independent, so that one
      * changed page costs one subtraction and one addition. */
     uint64_t pages = r->size >> RV_PAGE_SHIFT;
+    if (r->collect) r->collect(r->collect_ctx);
     for (uint64_t i = 0; i < pages; i++) {
         if (!r->dirty[i]) continue;
         uint64_t h = XXH3_64bits_withSeed(r->host + (i << RV_PAGE_SHIFT), RV_PAGE_SIZE, i + 1);

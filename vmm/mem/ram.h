@@ -21,6 +21,9 @@ struct rv_ram {
     /* Told that dirty bytes were cleared: the engine must set them again on the next write. */
     void (*on_clean)(void *ctx);
     void *ctx;
+    /* Asked before dirty bytes are read: marks there what hardware wrote unseen; may be NULL. */
+    void (*collect)(void *ctx);
+    void *collect_ctx;
     /* Digest bookkeeping: hash of each page as last digested, and their combination. */
     uint64_t *page_hash;
     uint64_t digest;
