@@ -89,6 +89,8 @@ void rv_x86_reset(struct rv_x86 *s) {
 
 void rv_x86_canonical(struct rv_x86 *s) {
     s->icount = 0;
+    /* FOP, FIP and FDP of the x87: processors differ in when they keep them. */
+    memset(s->fx + 6, 0, 24 - 6);
     bool long_mode = s->efer & RV_EFER_LMA;
     for (unsigned n = 0; n < RV_SREGS; n++) {
         struct rv_seg *g = &s->seg[n];

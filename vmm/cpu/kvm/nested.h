@@ -54,6 +54,9 @@ int rv_nested_boot(struct rv_nested_vm *v, const void *code, size_t size, uint64
 int rv_nested_run(struct rv_nested_vm *v, struct rv_err *err);
 /* Makes the guest come out at once when it is entered or inside, and takes that back. */
 int rv_nested_interrupt(struct rv_nested_vm *v, bool on, struct rv_err *err);
+/* Takes over what FXSAVE64 left: all but the mask of MXCSR, which is the profile's, and the bytes
+ * that belong to software. */
+void rv_nested_store_fx(struct rv_x86 *x, const uint8_t *saved);
 /* Marks in ram->dirty what the guest wrote on hardware since the last call. */
 void rv_nested_collect_dirty(struct rv_nested_vm *v);
 

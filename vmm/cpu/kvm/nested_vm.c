@@ -196,6 +196,12 @@ int rv_nested_boot(struct rv_nested_vm *v, const void *code, size_t size, uint64
     return 0;
 }
 
+void rv_nested_store_fx(struct rv_x86 *x, const uint8_t *saved) {
+    enum { MXCSR_MASK = 28, ST = 32, END = 416 };
+    memcpy(x->fx, saved, MXCSR_MASK);
+    memcpy(x->fx + ST, saved + ST, END - ST);
+}
+
 int rv_nested_run(struct rv_nested_vm *v, struct rv_err *err) {
     if (ioctl(v->cpu, KVM_RUN, 0)) {
         if (errno == EINTR || errno == EAGAIN) return 1;

@@ -219,7 +219,7 @@ static void svm_load(struct rv_nested_vm *v, const struct rv_x86 *x, bool flush)
 
 static void svm_store(struct rv_nested_vm *v, struct rv_x86 *x) {
     memcpy(x->gpr, rv_l1(v, RV_COMM_GPR), sizeof x->gpr);
-    memcpy(x->fx, rv_l1(v, RV_COMM_FX), sizeof x->fx);
+    rv_nested_store_fx(x, rv_l1(v, RV_COMM_FX));
     x->gpr[RV_RSP] = r64(v, S_RSP);
     x->gpr[RV_RAX] = r64(v, S_RAX);
     for (unsigned n = 0; n < RV_SREGS; n++) get_segment(v, segments[n], &x->seg[n]);
