@@ -135,7 +135,7 @@ static void landmark(struct rv_recorder *r, const struct rv_next *q) {
                                      .source = RV_SRC_CPU,
                                      .position = position(r, q->at),
                                      .time = q->at.time,
-                                     .value = q->landmark->rip,
+                                     .value = q->landmark->at,
                                      .value2 = q->landmark->ram,
                                      .data = data,
                                      .len = sizeof data});

@@ -186,7 +186,7 @@ static int give(struct rv_player *p, struct rv_point at, const struct rv_trace_e
 }
 
 static void read_landmark(const struct rv_trace_event *ev, struct rv_landmark *out) {
-    *out = (struct rv_landmark){.rip = ev->value, .ram = ev->value2};
+    *out = (struct rv_landmark){.at = ev->value, .ram = ev->value2};
     if (ev->len != 16) return; /* equals no state */
     memcpy(&out->gpr, ev->data, 8);
     memcpy(&out->cpu, ev->data + 8, 8);
@@ -195,7 +195,7 @@ static void read_landmark(const struct rv_trace_event *ev, struct rv_landmark *o
 static bool same_landmark(struct rv_player *p, const struct rv_trace_event *ev,
                           const struct rv_landmark *here) {
     read_landmark(ev, &p->landmark);
-    return p->landmark.rip == here->rip && p->landmark.gpr == here->gpr &&
+    return p->landmark.at == here->at && p->landmark.gpr == here->gpr &&
            p->landmark.cpu == here->cpu && p->landmark.ram == here->ram;
 }
 
@@ -391,4 +391,30 @@ void rv_player_free(struct rv_player *p) {
 struct rv_nondet *rv_player_nondet(struct rv_player *p) {
     return &p->nd;
 }
+void rv_player_set_target(struct rv_player *p, rv_icount target) { p->config.target = target; }
+
+void rv_player_save(const struct rv_player *p, struct rv_buf *out) {
+    rv_buf_put_u64(out, rv_trace_cursor_ordinal(p->cursor));
+    rv_buf_put_u64(out, p->events);
+    rv_buf_put_u64(out, p->agreed);
+    rv_buf_put_u64(out, p->cpu_digest);
+    rv_buf_put_u64(out, p->effect_done);
+    rv_buf_put_u64(out, p->effect_hash.h);
+    rv_buf_put_u64(out, p->clocks_done);
+    rv_buf_put_u64(out, p->clocks_at);
+}
+
+int rv_player_load(struct rv_player *p, struct rv_cursor *in, struct rv_err *err) {
+    uint64_t ordinal = rv_cursor_u64(in);
+    p->events = rv_cursor_u64(in);
+    p->agreed = rv_cursor_u64(in);
+    p->cpu_digest = rv_cursor_u64(in);
+    p->effect_done = rv_cursor_u64(in);
+    p->effect_hash.h = rv_cursor_u64(in);
+    p->clocks_done = rv_cursor_u64(in);
+    p->clocks_at = rv_cursor_u64(in);
+    if (in->bad) return rv_fail(err, RV_E_FORMAT, "a saved place in the trace is cut short");
+    return rv_trace_cursor_seek_ordinal(p->cursor, ordinal, err);
+}
+
 uint64_t rv_player_events(const struct rv_player *p) { return p->events; }

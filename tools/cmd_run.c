@@ -156,7 +156,8 @@ static int prepare(struct guest *g, struct rv_err *err) {
         c->rate = RV_RATE_HOST;
         c->by_trap = true;
         c->digest_every = RV_DIGEST_TRAPS;
-        if (g->max_icount != RV_NEVER)
+        r = rv_quirks_measure(&c->quirks, err);
+        if (!r && g->max_icount != RV_NEVER)
             r = rv_fail(err, RV_E_USAGE,
                         "engine %s does not count instructions; give --timeout instead of "
                         "--max-instructions, or take --engine interpret",

@@ -7,8 +7,8 @@
 #include "vmm/clock.h"
 #include "vmm/landmark.h"
 
-/* Instructions looked at for a landmark before stop requests are. */
-#define SEEK_SLICE (1u << 20)
+/* Beside enum rv_run: a landmark was found. */
+#define RV_RUN_FOUND 100
 
 struct rv_machine {
     struct rv_machine_config config;
@@ -29,7 +29,10 @@ struct rv_machine {
     bool sampled;
     const struct rv_landmark *landmark; /* the state is this one; NULL: not known */
     struct rv_landmark here;
-    uint64_t candidates; /* states compared with landmarks */
+    bool found;                   /* the landmark that is looked for */
+    uint64_t candidates;          /* states compared with landmarks */
+    const struct rv_watch *watch; /* somebody's outside; NULL: none */
+    bool watch_stop;              /* who said stop */
     enum rv_stop stop;
     uint32_t stop_code;
     bool mid_instruction;
@@ -137,7 +140,8 @@ int rv_machine_new(struct rv_machine **out, const struct rv_machine_config *conf
                     config->engine->name);
     if (!r) r = rv_ram_init(&m->ram, config->memory, err);
     if (r) goto fail;
-    m->bus = (struct rv_cpu_bus){.ctx = m, .exit = cpu_exit, .tsc = cpu_tsc};
+    m->bus =
+        (struct rv_cpu_bus){.ctx = m, .exit = cpu_exit, .tsc = cpu_tsc, .quirks = config->quirks};
     r = config->engine->create(&m->engine, &m->ram, &m->bus, config->profile, err);
     if (r) goto fail;
     uint64_t epoch = 0;
@@ -182,7 +186,7 @@ void rv_machine_free(struct rv_machine *m) {
 
 /* ---- the loop ---- */
 
-static void digests(struct rv_machine *m, uint64_t *cpu, uint64_t *ram) {
+void rv_machine_digests(struct rv_machine *m, uint64_t *cpu, uint64_t *ram) {
     struct rv_x86 x;
     m->engine->ops->get(m->engine, &x);
     if (m->config.rate == RV_RATE_HOST) rv_x86_canonical(&x);
@@ -196,7 +200,7 @@ static int digest(struct rv_machine *m, struct rv_err *err) {
     if (position < m->next_digest || m->landmark) return 0;
     m->next_digest = position + m->config.digest_every;
     uint64_t cpu, ram;
-    digests(m, &cpu, &ram);
+    rv_machine_digests(m, &cpu, &ram);
     int r = m->nd->ops->digest(m->nd, at, RV_SRC_CPU, cpu, err);
     if (!r) r = m->nd->ops->digest(m->nd, at, RV_SRC_RAM, ram, err);
     return r;
@@ -289,24 +293,47 @@ static void make_landmark(struct rv_machine *m) {
     m->fresh = true;
 }
 
-/* Looks for the state of a landmark from here on, one instruction after the other, until the next
- * trap. */
-static int seek_landmark(struct rv_machine *m, const struct rv_landmark *wanted, bool want_window,
-                         struct rv_err *err) {
-    const struct rv_engine_ops *e = m->engine->ops;
-    rv_icount end = e->icount(m->engine) + SEEK_SLICE;
-    for (rv_icount n = e->icount(m->engine); n < end; n = e->icount(m->engine)) {
-        if (rv_landmark_is(wanted, m->engine, &m->ram, &m->candidates)) {
-            m->here = *wanted;
-            m->landmark = &m->here;
-            m->fresh = true;
-            return RV_RUN_UNTIL;
-        }
-        int r = e->run(m->engine, n + 1, want_window, err);
-        if (r != RV_RUN_UNTIL) return r;
+static bool watches(const struct rv_watch *w, const struct rv_watch_hit *hit) {
+    for (size_t i = 0; w && i < w->n; i++) {
+        const struct rv_watchpoint *p = &w->point[i];
+        uint64_t addr = p->physical ? hit->gpa : hit->gva;
+        if ((p->access & RV_WATCH_EXEC) && addr - p->addr < p->len) return true;
     }
-    m->look = true;
-    return RV_RUN_UNTIL;
+    return false;
+}
+
+/* A hit while a landmark is looked for: where it may be, or what somebody else watches. */
+static bool seek_hit(void *ctx, const struct rv_watch_hit *hit) {
+    struct rv_machine *m = ctx;
+    bool stop = false;
+    if (hit->access == RV_WATCH_EXEC && hit->gva == m->here.at) {
+        m->found = rv_landmark_is(&m->here, m->engine, &m->ram, &m->candidates);
+        stop = m->found;
+        if (!watches(m->watch, hit)) return stop;
+    }
+    m->watch_stop = m->watch->hit(m->watch->ctx, hit);
+    return stop || m->watch_stop;
+}
+
+/* Runs on until the state is that of a landmark, or to what else ends a run. */
+static int seek_landmark(struct rv_machine *m, const struct rv_landmark *wanted, rv_icount until,
+                         bool want_window, struct rv_err *err) {
+    const struct rv_engine_ops *e = m->engine->ops;
+    size_t n = m->watch ? m->watch->n : 0;
+    struct rv_watchpoint *points = rv_alloc((n + 1) * sizeof *points);
+    if (n) memcpy(points, m->watch->point, n * sizeof *points);
+    points[n] = (struct rv_watchpoint){.addr = wanted->at, .len = 1, .access = RV_WATCH_EXEC};
+    struct rv_watch both = {.point = points, .n = n + 1, .hit = seek_hit, .ctx = m};
+    m->here = *wanted;
+    m->found = m->watch_stop = false;
+    e->watch(m->engine, &both);
+    int r = e->run(m->engine, until, want_window, err);
+    e->watch(m->engine, m->watch);
+    free(points);
+    if (r != RV_RUN_WATCH || !m->found) return r;
+    m->landmark = &m->here;
+    m->fresh = true;
+    return m->watch_stop ? RV_RUN_WATCH : RV_RUN_FOUND;
 }
 
 static void after_run(struct rv_machine *m, int why) {
@@ -338,6 +365,11 @@ static void after_run(struct rv_machine *m, int why) {
             m->traps_seen = m->traps;
         }
         return;
+    case RV_RUN_WATCHED:
+        m->fresh = true;
+        board_stop(m, RV_STOP_WATCH, 0);
+        return;
+    case RV_RUN_WATCH: board_stop(m, RV_STOP_WATCH, 0); return;
     }
 }
 
@@ -356,13 +388,8 @@ static int run_engine(struct rv_machine *m, bool want_window, struct rv_err *err
     if (until <= at.icount) until = at.icount + 1;
     m->fresh = m->look = false;
     m->landmark = NULL;
-    if (h.landmark && !counts)
-        return rv_fail(err, RV_E_UNSUPPORTED,
-                       "the recording goes on between two traps after trap %llu, where engine %s "
-                       "cannot find the place; replay it with --engine interpret",
-                       (unsigned long long)at.trap, m->engine->ops->name);
     if (h.landmark)
-        r = seek_landmark(m, h.landmark, want_window, err);
+        r = seek_landmark(m, h.landmark, until, want_window, err);
     else
         r = m->engine->ops->run(m->engine, until, want_window, err);
     if (r < 0) return r;
@@ -398,16 +425,99 @@ static int loop(struct rv_machine *m, struct rv_err *err) {
     return 0;
 }
 
-int rv_machine_run(struct rv_machine *m, struct rv_end *end, struct rv_err *err) {
+static int run_to_stop(struct rv_machine *m, struct rv_end *end, struct rv_err *err) {
     m->stop = RV_STOP_NONE;
     int r = loop(m, err);
     *end = (struct rv_end){.reason = m->stop,
                            .code = m->stop_code,
                            .at = rv_machine_now(m),
                            .mid_instruction = m->mid_instruction};
-    if (!end->mid_instruction) digests(m, &end->cpu_digest, &end->ram_digest);
+    return r;
+}
+
+static int finish(struct rv_machine *m, int r, struct rv_end *end, struct rv_err *err) {
+    if (!end->mid_instruction) rv_machine_digests(m, &end->cpu_digest, &end->ram_digest);
     if (r) return r;
     return m->nd->ops->stopped(m->nd, end, err);
+}
+
+int rv_machine_run(struct rv_machine *m, struct rv_end *end, struct rv_err *err) {
+    int r = run_to_stop(m, end, err);
+    return finish(m, r, end, err);
+}
+
+/* Whether the machine itself ended, so that there is nothing to go on with. */
+static bool is_final(enum rv_stop reason) {
+    return (reason >= RV_STOP_POWEROFF && reason <= RV_STOP_HALTED) || reason == RV_STOP_ENGINE;
+}
+
+int rv_machine_advance(struct rv_machine *m, struct rv_end *end, struct rv_err *err) {
+    int r = run_to_stop(m, end, err);
+    return r || !is_final(end->reason) ? r : finish(m, r, end, err);
+}
+
+void rv_machine_watch(struct rv_machine *m, const struct rv_watch *w) {
+    m->watch = w;
+    m->engine->ops->watch(m->engine, w);
+}
+
+/* ---- state ---- */
+
+/* What the loop itself keeps between two safe points. */
+struct loop_state {
+    uint64_t rate;
+    rv_ns jumped;
+    uint64_t next_digest;
+    uint64_t traps;
+    uint8_t halted;
+};
+
+static const struct rv_field loop_fields[] = {
+    RV_FIELD(struct loop_state, rate),        RV_FIELD(struct loop_state, jumped),
+    RV_FIELD(struct loop_state, next_digest), RV_FIELD(struct loop_state, traps),
+    RV_FIELD(struct loop_state, halted),      RV_FIELD_END,
+};
+
+int rv_machine_save(const struct rv_machine *m, struct rv_buf *out, struct rv_err *err) {
+    if (!m->fresh || m->mid_instruction)
+        return rv_fail(err, RV_E_USAGE, "the machine is between two positions and cannot be saved");
+    struct rv_x86 x;
+    m->engine->ops->get(m->engine, &x);
+    rv_state_save(rv_x86_fields, &x, out);
+    rv_pc_save(m->pc, out);
+    struct loop_state loop = {.rate = m->clock.rate,
+                              .jumped = m->clock.jumped,
+                              .next_digest = m->next_digest,
+                              .traps = m->traps,
+                              .halted = m->halted};
+    rv_state_save(loop_fields, &loop, out);
+    return 0;
+}
+
+int rv_machine_load(struct rv_machine *m, struct rv_cursor *in, struct rv_err *err) {
+    struct rv_x86 x = {0};
+    struct loop_state loop = {0};
+    int r = rv_state_load(rv_x86_fields, &x, in, err);
+    if (!r) r = m->engine->ops->restore(m->engine, &x, err);
+    if (!r) r = rv_pc_load(m->pc, in, err);
+    if (!r) r = rv_state_load(loop_fields, &loop, in, err);
+    if (r) return r;
+    m->clock = (struct rv_clock){.rate = loop.rate, .jumped = loop.jumped};
+    m->next_digest = loop.next_digest;
+    m->traps = m->traps_seen = loop.traps;
+    m->halted = loop.halted;
+    m->fresh = true;
+    m->look = m->mid_instruction = false;
+    m->landmark = NULL;
+    m->stop = RV_STOP_NONE;
+    m->stop_code = 0;
+    m->failed = 0;
+    m->bus.attention = false;
+    return 0;
+}
+
+struct rv_ram *rv_machine_ram(struct rv_machine *m) {
+    return &m->ram;
 }
 
 void rv_machine_kick(struct rv_machine *m) {
@@ -437,6 +547,7 @@ static const struct {
     [RV_STOP_TRACE_FULL] = {"trace-full", "the trace could not be written any further"},
     [RV_STOP_TARGET] = {"target", "the position asked for was reached"},
     [RV_STOP_ENGINE] = {"engine", "the CPU engine could not go on"},
+    [RV_STOP_WATCH] = {"watch", "something that was watched happened"},
 };
 
 const char *rv_stop_name(enum rv_stop reason) {

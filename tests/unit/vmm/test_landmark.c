@@ -198,5 +198,6 @@ Test(landmark, replays_guests_that_trap_often) {
         both("smc", "", seed, &landmarks);
         both("modes", "", seed, &landmarks);
         both("fpu", "", seed, &landmarks);
+        both("timers", "", seed, &landmarks);
     }
 }

@@ -84,6 +84,8 @@ struct rv_block {
     uint16_t len;    /* bytes */
     bool crosses;    /* one instruction over two pages */
     bool dead;       /* invalidated; freed when no longer running */
+    bool watched;    /* the host watches the first instruction: insn[0].op is rv_op_watched */
+    rv_op first_op;  /* watched: what insn[0].op stands for */
     /* Where this block went last: [1] to the instruction behind it, [0] elsewhere. Counts while
      * epoch is the cache's, that is, no block was forgotten since. */
     struct rv_chain {
@@ -139,6 +141,21 @@ struct rv_fault {
     uint64_t cr2;
 };
 
+/* What the host wants to be told (watch.c). */
+#define RV_WATCH_SEEN 16
+struct rv_watching {
+    const struct rv_watch *watch; /* NULL: nothing */
+    bool every, exec, data;       /* kinds of points in it */
+    bool stop;                    /* leaving run() before an instruction */
+    const struct rv_insn *walker; /* who makes the page walk; NULL: a fetch, or a delivery */
+    struct rv_moment reported;    /* the arrival at an instruction that the host was told of last */
+    rv_icount taken_at;           /* `taken` exceptions and interrupts were delivered at it */
+    uint32_t taken;
+    unsigned seen_count; /* accesses of the current instruction, and of deliveries since the last;
+                            those beyond the room are dropped */
+    struct rv_watch_hit seen[RV_WATCH_SEEN];
+};
+
 /* Bits of c->mode: what decoding depends on. */
 #define RV_MODE_64    1u /* 64-bit code */
 #define RV_MODE_D     2u /* default operand and address size 32 */
@@ -187,6 +204,7 @@ struct rv_interp {
     uint64_t block_epoch;     /* raised whenever a block is forgotten; starts at 1 */
     uint32_t trust;           /* raised whenever code may have changed unseen (rv_interp_resume) */
     struct rv_vec *vec;       /* vec.c: x87, MMX and SSE */
+    struct rv_watching w;
 };
 
 /* For engines that run the guest elsewhere in between: takes over at state *x, and counts on nothing

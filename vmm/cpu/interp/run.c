@@ -13,8 +13,9 @@
 #include "vmm/cpu/interp/mmu.h"
 #include "vmm/cpu/interp/ops.h"
 #include "vmm/cpu/interp/seg.h"
+#include "vmm/cpu/interp/watch.h"
 
-enum leave_how { BY_FAULT = 1, BY_ALONE, BY_RESTART, BY_SOFT_INT };
+enum leave_how { BY_FAULT = 1, BY_ALONE, BY_RESTART, BY_SOFT_INT, BY_WATCH };
 
 /* How often a stop request is looked at without an instruction retiring before the engine says that
  * it never will: string instructions over the whole address space, or exceptions without end. */
@@ -50,6 +51,7 @@ void rv_alone(struct rv_interp *c, const struct rv_insn *i) {
 }
 
 void rv_restart(struct rv_interp *c, const struct rv_insn *i) { leave_by(c, i, BY_RESTART); }
+void rv_stop_before(struct rv_interp *c, const struct rv_insn *i) { leave_by(c, i, BY_WATCH); }
 
 void rv_soft_interrupt(struct rv_interp *c, const struct rv_insn *i, unsigned vector,
                        bool privileged) {
@@ -119,6 +121,8 @@ static void take(struct rv_interp *c, struct rv_fault f, uint64_t insn_rip, bool
     }
     c->delivering = false;
     c->on_fault = outer;
+    /* A software interrupt that was taken is an instruction that retired. */
+    if (!c->pending.soft) rv_watch_took(c);
     rv_leave(c);
 }
 
@@ -191,7 +195,8 @@ static int boundary(struct rv_interp *c) {
             if (c->shutdown) return RV_RUN_TRIPLE_FAULT;
         }
     }
-    c->step = c->watching || shadowed(c) || (x->rflags & RV_FL_RF);
+    if (c->w.seen_count && rv_watch_report(c)) return RV_RUN_WATCH;
+    c->step = c->watching || shadowed(c) || (x->rflags & RV_FL_RF) || c->w.every;
     if (c->step) rv_leave(c);
     return -1;
 }
@@ -210,9 +215,10 @@ static struct before step_begin(struct rv_interp *c) {
 
 static void step_end(struct rv_interp *c, struct before b, const struct rv_insn *i) {
     struct rv_x86 *x = &c->x;
-    if (b.rf && i->op != rv_op_iret) x->rflags &= ~(uint64_t)RV_FL_RF;
+    rv_op op = i->op == rv_op_watched ? c->block->first_op : i->op;
+    if (b.rf && op != rv_op_iret) x->rflags &= ~(uint64_t)RV_FL_RF;
     /* SYSCALL masks TF before the trap is looked for; MOV SS drops it. */
-    if (b.tf && !x->movss_shadow && (i->op != rv_op_syscall || (x->rflags & RV_FL_TF))) {
+    if (b.tf && !x->movss_shadow && (op != rv_op_syscall || (x->rflags & RV_FL_TF))) {
         x->pending_db = 1;
         x->pending_dr6 |= 1u << 14;
     }
@@ -234,6 +240,7 @@ static void after_leaving(struct rv_interp *c, enum leave_how how) {
     c->single = false;
     switch (how) {
     case BY_ALONE: c->alone = true; break;
+    case BY_WATCH: c->w.stop = true; break;
     case BY_RESTART:
         c->partial = true;
         /* A trap between two elements; RF shows that the instruction goes on (SDM 3B 18.3.1.1). */
@@ -263,6 +270,7 @@ static void after_leaving(struct rv_interp *c, enum leave_how how) {
     case BY_FAULT:
         /* Data breakpoints that the instruction touched before it faulted do not count. */
         if (i) c->x.pending_db = 0, c->x.pending_dr6 = 0;
+        rv_watch_faulted(c, i);
         take(c, c->fault, 0, false);
         break;
     }
@@ -285,6 +293,10 @@ static int dispatch(struct rv_interp *c, rv_icount until) {
     if (how) {
         after_leaving(c, (enum leave_how)how);
         from = NULL;
+        if (rv_unlikely(c->w.stop)) {
+            c->w.stop = false;
+            return RV_RUN_WATCH;
+        }
     }
     for (;;) {
         /* First of all: what is due after the last instruction belongs to the next run, so that a
@@ -310,6 +322,11 @@ static int dispatch(struct rv_interp *c, rv_icount until) {
             b->insn[0].op(c, b->insn);
             from = b;
         } else {
+            /* Before anything of the instruction happens, shadows included. */
+            if ((c->w.every || b->watched) && rv_watch_arrive(c)) {
+                c->single = false;
+                return RV_RUN_WATCH;
+            }
             struct before before = {0};
             bool step = c->step;
             c->alone = c->step = false;
@@ -318,6 +335,11 @@ static int dispatch(struct rv_interp *c, rv_icount until) {
             c->single = false;
             from = NULL;
             if (step) step_end(c, before, b->insn);
+            if (rv_unlikely(c->w.seen_count)) {
+                c->x.icount = c->end_icount;
+                c->partial = false;
+                if (rv_watch_report(c)) return RV_RUN_WATCHED;
+            }
         }
         c->x.icount = c->end_icount;
         c->partial = false;
@@ -373,6 +395,7 @@ static void take_over(struct rv_interp *c, const struct rv_x86 *in) {
     c->x = *in;
     rv_flags_set(c, in->rflags);
     c->shutdown = c->alone = c->step = c->partial = c->mid_string = false;
+    rv_watch_reset(c);
     rv_mmu_flush(c);
     rv_mmu_mode(c);
 }
@@ -384,6 +407,14 @@ static int interp_set(struct rv_engine *e, const struct rv_x86 *in, struct rv_er
     rv_block_flush(c);
     return 0;
 }
+
+static int interp_restore(struct rv_engine *e, const struct rv_x86 *in, struct rv_err *err) {
+    (void)err;
+    take_over(of(e), in);
+    return 0;
+}
+
+static void interp_watch(struct rv_engine *e, const struct rv_watch *w) { rv_watch_set(of(e), w); }
 
 void rv_interp_resume(struct rv_engine *e, const struct rv_x86 *x) {
     struct rv_interp *c = of(e);
@@ -411,12 +442,13 @@ static void ram_written(void *ctx, uint64_t offset, uint64_t len) {
     }
 }
 
-/* Clean pages must be noticed when they are written again: drop the cached right to write. */
+/* Pages must be noticed when they are written or fetched from again: drop the cached rights. */
 static void ram_cleaned(void *ctx) {
     struct rv_interp *c = ctx;
     for (unsigned s = 0; s < RV_TLB_SETS; s++)
         if (c->tlbs[s].used)
-            for (unsigned i = 0; i < RV_TLB_SIZE; i++) c->tlbs[s].w[i].tag = RV_TLB_EMPTY;
+            for (unsigned i = 0; i < RV_TLB_SIZE; i++)
+                c->tlbs[s].w[i].tag = c->tlbs[s].x[i].tag = RV_TLB_EMPTY;
 }
 
 static void interp_destroy(struct rv_engine *e) {
@@ -453,6 +485,7 @@ static int interp_create(struct rv_engine **out, struct rv_ram *ram, struct rv_c
     ram->on_clean = ram_cleaned;
     rv_x86_reset(&c->x);
     rv_flags_set(c, c->x.rflags);
+    rv_watch_reset(c);
     rv_mmu_mode(c);
     *out = &c->engine;
     return 0;
@@ -470,5 +503,7 @@ const struct rv_engine_ops rv_engine_interpret = {
     .icount = interp_icount,
     .get = interp_get,
     .set = interp_set,
+    .restore = interp_restore,
+    .watch = interp_watch,
     .kick = interp_kick,
 };

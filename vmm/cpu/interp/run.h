@@ -8,6 +8,9 @@
  * instructions whose progress is in the registers. Does not return. */
 void rv_restart(struct rv_interp *c, const struct rv_insn *i) __attribute__((noreturn));
 
+/* Leaves run() before i, the first of its block: the host said stop. Does not return. */
+void rv_stop_before(struct rv_interp *c, const struct rv_insn *i) __attribute__((noreturn));
+
 /* Takes software interrupt vector: INT n, INT3, INTO, or INT1 with privileged set, which no gate's
  * DPL keeps out. Does not return. */
 void rv_soft_interrupt(struct rv_interp *c, const struct rv_insn *i, unsigned vector,

@@ -40,6 +40,7 @@ struct rv_nested {
     struct rv_x86 x;      /* current when on hardware */
     rv_icount stay_until; /* the interpreter's count up to which it goes on */
     bool shutdown;
+    bool watching;  /* somebody watches: all is interpreted */
     bool flush;     /* hardware may hold translations that do not count any more */
     bool searching; /* a kick is being answered: until search_until a trap is hoped for */
     rv_icount search_until;
@@ -222,7 +223,7 @@ static int on_interp(struct rv_nested *n, bool want_window, struct rv_err *err) 
         stay(n, 0);
         return RV_RUN_KICKED;
     }
-    to_hardware(n);
+    if (!n->watching) to_hardware(n);
     return RV_RUN_UNTIL;
 }
 
@@ -279,6 +280,13 @@ static int nested_set(struct rv_engine *e, const struct rv_x86 *in, struct rv_er
     int r = n->interp->ops->set(n->interp, in, err);
     stay(n, 0);
     return r;
+}
+
+static void nested_watch(struct rv_engine *e, const struct rv_watch *w) {
+    struct rv_nested *n = of(e);
+    n->watching = w;
+    if (w) to_interp(n);
+    n->interp->ops->watch(n->interp, w);
 }
 
 struct rv_nested_counts rv_nested_counts(const struct rv_engine *e) {
@@ -357,5 +365,7 @@ const struct rv_engine_ops rv_engine_nested = {
     .icount = nested_icount,
     .get = nested_get,
     .set = nested_set,
+    .restore = nested_set,
+    .watch = nested_watch,
     .kick = nested_kick,
 };

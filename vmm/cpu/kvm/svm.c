@@ -223,6 +223,8 @@ static void svm_store(struct rv_nested_vm *v, struct rv_x86 *x) {
     x->gpr[RV_RSP] = r64(v, S_RSP);
     x->gpr[RV_RAX] = r64(v, S_RAX);
     for (unsigned n = 0; n < RV_SREGS; n++) get_segment(v, segments[n], &x->seg[n]);
+    /* A task register in use is busy, whatever the hidden part says. */
+    if (x->seg[RV_TR].attr & RV_SEG_P) x->seg[RV_TR].attr |= 2;
     x->gdt.limit = (uint16_t)r32(v, S_GDTR + 4);
     x->gdt.base = r64(v, S_GDTR + 8);
     x->idt.limit = (uint16_t)r32(v, S_IDTR + 4);
