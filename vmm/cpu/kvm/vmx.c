@@ -484,7 +484,7 @@ static void vmx_store(struct rv_nested_vm *v, struct rv_x86 *x) {
     rv_assert(now); /* it was shown at the start */
     for (unsigned f = 0; f < FIELDS; f++) m->value[f] = field_at(now + m->where[f], f);
     memcpy(x->gpr, rv_l1(v, RV_COMM_GPR), sizeof x->gpr);
-    memcpy(x->fx, rv_l1(v, RV_COMM_FX), sizeof x->fx);
+    rv_nested_store_fx(x, rv_l1(v, RV_COMM_FX));
     for (unsigned n = 0; n < RV_SREGS; n++) get_segment(m->value, n, &x->seg[n]);
     x->gdt = (struct rv_dtr){m->value[F_GDT_BASE], (uint16_t)m->value[F_GDT_LIMIT]};
     x->idt = (struct rv_dtr){m->value[F_IDT_BASE], (uint16_t)m->value[F_IDT_LIMIT]};
