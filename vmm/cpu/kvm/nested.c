@@ -309,7 +309,7 @@ static void nested_destroy(struct rv_engine *e) {
 
 /* What the guest is shown must be there, and SVM or VMX besides. */
 static const struct rv_nested_ops *choose(int kvm, struct kvm_cpuid2 *t, struct rv_err *err) {
-    static const struct rv_nested_ops *const all[] = {&rv_nested_svm};
+    static const struct rv_nested_ops *const all[] = {&rv_nested_svm, &rv_nested_vmx};
     if (ioctl(kvm, KVM_GET_SUPPORTED_CPUID, t)) {
         rv_fail_errno(err, RV_E_HOST, "KVM does not say what it supports");
         return NULL;

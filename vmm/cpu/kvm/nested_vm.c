@@ -14,7 +14,7 @@
 #define HINT "use --engine interpret"
 
 /* Entries of nested page tables that mean the same on both vendors: present (read), writable, user
- * (execute on Intel: bits 0 to 2). Memory type write-back is bits 3 to 5 on Intel. */
+ * (execute on Intel): bits 0 to 2. */
 #define NPT_BITS  0x7ull
 #define NPT_LARGE 0x80ull
 #define LARGE     (2ull << 20)
@@ -25,8 +25,8 @@
 /* Bytes of tables that map RAM: one page each for the top two levels, one a GiB of guest physical
  * addresses, and one for a last piece below 2 MiB in each of the two parts. */
 static size_t npt_size(const struct rv_ram *ram) {
-    uint64_t top = rv_ram_high_size(ram) ? RV_RAM_HIGH_BASE + rv_ram_high_size(ram)
-                                         : rv_ram_low_size(ram);
+    uint64_t top =
+        rv_ram_high_size(ram) ? RV_RAM_HIGH_BASE + rv_ram_high_size(ram) : rv_ram_low_size(ram);
     return (size_t)(TABLE * (2 + ((top + (1ull << 30) - 1) >> 30) + 2));
 }
 
@@ -85,15 +85,17 @@ static int make_memory(struct rv_nested_vm *v, struct rv_err *err) {
     pml4[0] = RV_L1_PDPT | 3;
     pdpt[0] = RV_L1_PD | 3;
     for (uint64_t i = 0; i < 512; i++) pd[i] = i << 21 | 0x83;
-    struct npt n = {.v = v, .next = RV_L1_NPT + TABLE, .type = 0};
+    int r = add_slot(v, 0, 0, v->shim, v->shim_size, 0, err);
+    if (!r) r = add_slot(v, 1, RV_L1_RAM, v->ram->host, v->ram->size, KVM_MEM_LOG_DIRTY_PAGES, err);
+    v->dirty_log = rv_alloc((size_t)((v->ram->size >> RV_PAGE_SHIFT) + 63) / 64 * 8);
+    return r;
+}
+
+void rv_nested_map_ram(struct rv_nested_vm *v, uint64_t type) {
+    struct npt n = {.v = v, .next = RV_L1_NPT + TABLE, .type = type};
     uint64_t low = rv_ram_low_size(v->ram);
     map(&n, 0, RV_L1_RAM, low);
     map(&n, RV_RAM_HIGH_BASE, RV_L1_RAM + low, rv_ram_high_size(v->ram));
-    int r = add_slot(v, 0, 0, v->shim, v->shim_size, 0, err);
-    if (!r)
-        r = add_slot(v, 1, RV_L1_RAM, v->ram->host, v->ram->size, KVM_MEM_LOG_DIRTY_PAGES, err);
-    v->dirty_log = rv_alloc((size_t)((v->ram->size >> RV_PAGE_SHIFT) + 63) / 64 * 8);
-    return r;
 }
 
 void rv_nested_collect_dirty(struct rv_nested_vm *v) {
@@ -140,6 +142,7 @@ void rv_nested_vm_release(struct rv_nested_vm *v) {
     if (v->kvm >= 0) close(v->kvm);
     if (v->shim) munmap(v->shim, v->shim_size);
     free(v->dirty_log);
+    free(v->vendor);
     *v = (struct rv_nested_vm){.kvm = -1, .vm = -1, .cpu = -1};
 }
 
@@ -211,8 +214,7 @@ int rv_nested_run(struct rv_nested_vm *v, struct rv_err *err) {
     return rv_fail(err, RV_E_HOST,
                    "KVM left the guest for a reason it should not have (%u, shim at 0x%llx, rax "
                    "0x%llx); " HINT,
-                   v->run->exit_reason, (unsigned long long)regs.rip,
-                   (unsigned long long)regs.rax);
+                   v->run->exit_reason, (unsigned long long)regs.rip, (unsigned long long)regs.rax);
 }
 
 int rv_nested_interrupt(struct rv_nested_vm *v, bool on, struct rv_err *err) {
