@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "trace-format/writer.h"
 #include "vmm/base/err.h"
 #include "vmm/machine.h"
 
@@ -31,7 +32,7 @@ struct retro_command {
     int (*main)(int argc, char **argv); /* argv[0] is the subcommand; returns an exit status */
 };
 extern const struct retro_command retro_cmd_run, retro_cmd_record, retro_cmd_replay, retro_cmd_info,
-    retro_cmd_events, retro_cmd_verify, retro_cmd_salvage, retro_cmd_doctor;
+    retro_cmd_events, retro_cmd_verify, retro_cmd_salvage, retro_cmd_doctor, retro_cmd_lift;
 
 /* Prints "retro: <message>" to stderr and returns the exit status of err->code. */
 int retro_error(const struct rv_err *err);
@@ -77,6 +78,24 @@ struct retro_meter;
 struct retro_meter *retro_meter_new(bool show, const char *verb, rv_icount total);
 struct rv_nondet *retro_meter_wrap(void *meter, struct rv_nondet *inner);
 void retro_meter_free(struct retro_meter *m); /* clears the line */
+
+/* lift.c: whether the positions of a trace are traps, for want of a count of instructions. */
+int retro_is_by_trap(const char *path, bool *by_trap, struct rv_err *err);
+/* Replays such a trace on a software engine and writes it anew to out with instructions for
+ * positions; out may be path itself, which is then replaced at the end. A stop request leaves
+ * things as they were, with RV_E_INTERRUPTED. */
+struct retro_lift {
+    const char *path, *out;
+    const struct rv_engine_ops *engine;
+    bool overwrite; /* out may exist */
+    struct retro_meter *meter;
+};
+struct retro_lift_result {
+    struct rv_end end;
+    uint64_t landmarks, candidates; /* places between traps, and states looked at for them */
+    struct rv_trace_writer_stats stats;
+};
+int retro_lift(const struct retro_lift *how, struct retro_lift_result *result, struct rv_err *err);
 
 /* summary.c: the line at the end of run, record and replay. */
 struct retro_summary {
