@@ -65,6 +65,7 @@ struct rv_engine_ops {
 };
 
 extern const struct rv_engine_ops rv_engine_interpret;
+extern const struct rv_engine_ops rv_engine_translate;
 extern const struct rv_engine_ops rv_engine_kvm;
 
 #endif

@@ -24,7 +24,7 @@ struct rv_blocks {
     struct rv_block *hash[HASH_SIZE];
     struct code_page **pages; /* one a RAM page, NULL without code */
     struct rv_block *dead;    /* to be freed when surely no longer running; linked by hash_next */
-    struct rv_block *first;   /* room for rv_block_first and for code outside RAM */
+    struct rv_block *first;   /* room for rv_block_one and for code outside RAM */
     size_t memory;
     struct rv_insn scratch[RV_BLOCK_INSNS + 1];
 };
@@ -100,6 +100,8 @@ static void forget(struct rv_interp *c, struct rv_block *b) {
     bs->memory -= block_bytes(b);
     b->dead = true;
     c->block_epoch++;
+    c->changed = true;
+    if (c->hooks) c->hooks->forgotten(c, b);
     b->hash_next = bs->dead;
     bs->dead = b;
 }
@@ -251,12 +253,14 @@ struct rv_block *rv_block_link(struct rv_interp *c, struct rv_block *from, uint6
     return b;
 }
 
-struct rv_block *rv_block_first(struct rv_interp *c, const struct rv_block *b) {
+struct rv_block *rv_block_one(struct rv_interp *c, const struct rv_block *b, unsigned at) {
     struct rv_block *f = c->blocks->first;
     if (b == f) return f;
-    struct rv_insn first = b->insn[0];
-    *f = (struct rv_block){.va = b->va, .pa = b->pa, .mode = b->mode, .n = 1, .len = first.len};
-    f->insn[0] = first;
-    f->insn[1] = (struct rv_insn){.op = rv_op_block_end, .off = first.len};
+    struct rv_insn i = b->insn[at];
+    *f = (struct rv_block){
+        .va = b->va + i.off, .pa = b->pa + i.off, .mode = b->mode, .n = 1, .len = i.len};
+    i.off = i.at = 0;
+    f->insn[0] = i;
+    f->insn[1] = (struct rv_insn){.op = rv_op_block_end, .off = i.len};
     return f;
 }

@@ -20,6 +20,10 @@ enum leave_how { BY_FAULT = 1, BY_ALONE, BY_RESTART, BY_SOFT_INT };
  * it never will: string instructions over the whole address space, or exceptions without end. */
 #define STUCK_LIMIT 1024
 
+/* Room below struct rv_interp: translated code has its stack pointer there, and the host puts a
+ * signal's frame, and runs its handler, below that. */
+#define SIGNAL_ROOM (64u << 10)
+
 static void leave_by(struct rv_interp *c, const struct rv_insn *i, enum leave_how how)
     __attribute__((noreturn));
 static void leave_by(struct rv_interp *c, const struct rv_insn *i, enum leave_how how) {
@@ -274,7 +278,7 @@ static struct rv_block *check_limit(struct rv_interp *c, struct rv_block *b) {
     if (rv_likely(c->x.rip + b->len - 1 <= limit)) return b;
     if (c->x.rip + b->insn[0].len - 1 > limit) rv_raise_error(c, NULL, RV_VEC_GP, 0);
     c->single = true;
-    return rv_block_first(c, b);
+    return rv_block_one(c, b, 0);
 }
 
 static int dispatch(struct rv_interp *c, rv_icount until) {
@@ -301,7 +305,12 @@ static int dispatch(struct rv_interp *c, rv_icount until) {
         struct rv_block *b = from ? rv_block_follow(c, from, va) : rv_block_find(c, va);
         if (rv_unlikely(b->n > left || c->step || c->alone)) {
             c->single = true;
-            b = rv_block_first(c, b);
+            b = rv_block_one(c, b, 0);
+        }
+        if (c->hooks && !c->single && c->hooks->enter(c, b, until)) {
+            from = NULL;
+            c->partial = false;
+            continue;
         }
         if (rv_unlikely(!(c->mode & RV_MODE_64))) b = check_limit(c, b);
         c->block = b;
@@ -326,12 +335,8 @@ static int dispatch(struct rv_interp *c, rv_icount until) {
 
 /* ---- the engine ---- */
 
-static struct rv_interp *of(struct rv_engine *e) {
-    return (struct rv_interp *)((char *)e - offsetof(struct rv_interp, engine));
-}
-
-static int interp_run(struct rv_engine *e, rv_icount until, bool want_window, struct rv_err *err) {
-    struct rv_interp *c = of(e);
+int rv_interp_run(struct rv_engine *e, rv_icount until, bool want_window, struct rv_err *err) {
+    struct rv_interp *c = rv_interp_of(e);
     if (until < c->x.icount)
         return rv_fail(err, RV_E_BUG, "asked to run to instruction %llu from %llu",
                        (unsigned long long)until, (unsigned long long)c->x.icount);
@@ -343,35 +348,35 @@ static int interp_run(struct rv_engine *e, rv_icount until, bool want_window, st
     return r;
 }
 
-static bool interp_interruptible(struct rv_engine *e) {
-    struct rv_interp *c = of(e);
+bool rv_interp_interruptible(struct rv_engine *e) {
+    struct rv_interp *c = rv_interp_of(e);
     return (c->x.rflags & RV_FL_IF) && !shadowed(c) && !c->x.pending_db;
 }
 
-static int interp_inject(struct rv_engine *e, unsigned vector, struct rv_err *err) {
-    struct rv_interp *c = of(e);
-    if (!interp_interruptible(e))
+int rv_interp_inject(struct rv_engine *e, unsigned vector, struct rv_err *err) {
+    struct rv_interp *c = rv_interp_of(e);
+    if (!rv_interp_interruptible(e))
         return rv_fail(err, RV_E_BUG, "interrupt %u injected while interrupts are off", vector);
     c->x.halted = 0;
     take(c, (struct rv_fault){.vector = (uint8_t)vector, .external = true}, 0, false);
     return 0;
 }
 
-static void interp_nmi(struct rv_engine *e) {
-    of(e)->x.nmi_pending = 1;
-    rv_leave(of(e));
+void rv_interp_nmi(struct rv_engine *e) {
+    rv_interp_of(e)->x.nmi_pending = 1;
+    rv_leave(rv_interp_of(e));
 }
 
-static rv_icount interp_icount(struct rv_engine *e) { return of(e)->x.icount; }
+rv_icount rv_interp_icount(struct rv_engine *e) { return rv_interp_of(e)->x.icount; }
 
-static void interp_get(struct rv_engine *e, struct rv_x86 *out) {
-    *out = of(e)->x;
-    out->rflags = rv_flags_get(of(e));
+void rv_interp_get(struct rv_engine *e, struct rv_x86 *out) {
+    *out = rv_interp_of(e)->x;
+    out->rflags = rv_flags_get(rv_interp_of(e));
 }
 
-static int interp_set(struct rv_engine *e, const struct rv_x86 *in, struct rv_err *err) {
+int rv_interp_set(struct rv_engine *e, const struct rv_x86 *in, struct rv_err *err) {
     (void)err;
-    struct rv_interp *c = of(e);
+    struct rv_interp *c = rv_interp_of(e);
     c->x = *in;
     rv_flags_set(c, in->rflags);
     c->shutdown = c->alone = c->step = c->partial = c->mid_string = false;
@@ -381,9 +386,9 @@ static int interp_set(struct rv_engine *e, const struct rv_x86 *in, struct rv_er
     return 0;
 }
 
-static void interp_kick(struct rv_engine *e) {
-    atomic_store(&of(e)->kicked, true);
-    atomic_store(&of(e)->leave, true);
+void rv_interp_kick(struct rv_engine *e) {
+    atomic_store(&rv_interp_of(e)->kicked, true);
+    atomic_store(&rv_interp_of(e)->leave, true);
 }
 
 static void ram_written(void *ctx, uint64_t offset, uint64_t len) {
@@ -404,11 +409,11 @@ static void ram_cleaned(void *ctx) {
     struct rv_interp *c = ctx;
     for (unsigned s = 0; s < RV_TLB_SETS; s++)
         if (c->tlbs[s].used)
-            for (unsigned i = 0; i < RV_TLB_SIZE; i++) c->tlbs[s].w[i].tag = RV_TLB_EMPTY;
+            for (unsigned i = 0; i < RV_TLB_SIZE; i++) c->tlbs[s].w[i].tag = rv_tlb_empty(i);
 }
 
-static void interp_destroy(struct rv_engine *e) {
-    struct rv_interp *c = of(e);
+void rv_interp_destroy(struct rv_engine *e) {
+    struct rv_interp *c = rv_interp_of(e);
     if (c->ram->ctx == c) {
         c->ram->on_write = NULL;
         c->ram->on_clean = NULL;
@@ -417,15 +422,18 @@ static void interp_destroy(struct rv_engine *e) {
     rv_vec_free(c);
     rv_blocks_free(c);
     rv_mmu_free(c);
-    free(c);
+    free((char *)c - SIGNAL_ROOM);
 }
 
-static int interp_create(struct rv_engine **out, struct rv_ram *ram, struct rv_cpu_bus *bus,
-                         const struct rv_profile *profile, struct rv_err *err) {
-    struct rv_interp *c = aligned_alloc(64, (sizeof *c + 63) & ~(size_t)63);
-    if (!c) return rv_fail(err, RV_E_HOST, "no memory for the CPU");
-    memset(c, 0, sizeof *c);
-    c->engine.ops = &rv_engine_interpret;
+int rv_interp_make(struct rv_engine **out, const struct rv_engine_ops *ops, size_t after,
+                   struct rv_ram *ram, struct rv_cpu_bus *bus, const struct rv_profile *profile,
+                   struct rv_err *err) {
+    size_t size = (SIGNAL_ROOM + sizeof(struct rv_interp) + after + 63) & ~(size_t)63;
+    char *room = aligned_alloc(64, size);
+    if (!room) return rv_fail(err, RV_E_HOST, "no memory for the CPU");
+    memset(room, 0, size);
+    struct rv_interp *c = (struct rv_interp *)(void *)(room + SIGNAL_ROOM);
+    c->engine.ops = ops;
     c->ram = ram;
     c->bus = bus;
     c->profile = profile;
@@ -433,7 +441,7 @@ static int interp_create(struct rv_engine **out, struct rv_ram *ram, struct rv_c
     if (!r) r = rv_blocks_new(c, err);
     if (!r) r = rv_vec_new(c, err);
     if (r) {
-        interp_destroy(&c->engine);
+        rv_interp_destroy(&c->engine);
         return r;
     }
     ram->ctx = c;
@@ -446,17 +454,22 @@ static int interp_create(struct rv_engine **out, struct rv_ram *ram, struct rv_c
     return 0;
 }
 
+int rv_interp_create(struct rv_engine **out, struct rv_ram *ram, struct rv_cpu_bus *bus,
+                     const struct rv_profile *profile, struct rv_err *err) {
+    return rv_interp_make(out, &rv_engine_interpret, 0, ram, bus, profile, err);
+}
+
 const struct rv_engine_ops rv_engine_interpret = {
     .name = "interpret",
     .counts = true,
-    .create = interp_create,
-    .destroy = interp_destroy,
-    .run = interp_run,
-    .interruptible = interp_interruptible,
-    .inject = interp_inject,
-    .nmi = interp_nmi,
-    .icount = interp_icount,
-    .get = interp_get,
-    .set = interp_set,
-    .kick = interp_kick,
+    .create = rv_interp_create,
+    .destroy = rv_interp_destroy,
+    .run = rv_interp_run,
+    .interruptible = rv_interp_interruptible,
+    .inject = rv_interp_inject,
+    .nmi = rv_interp_nmi,
+    .icount = rv_interp_icount,
+    .get = rv_interp_get,
+    .set = rv_interp_set,
+    .kick = rv_interp_kick,
 };
