@@ -60,14 +60,15 @@ const struct rv_engine_ops *retro_choose(const struct retro_speeds *s, const cha
 
 int retro_engine(const char *name, bool verbose, const struct rv_engine_ops **out,
                  struct rv_err *err) {
-    static const struct rv_engine_ops *const engines[] = {&rv_engine_interpret, &rv_engine_kvm};
+    static const struct rv_engine_ops *const engines[] = {
+        &rv_engine_interpret, &rv_engine_translate, &rv_engine_kvm};
     for (unsigned i = 0; i < RV_COUNT(engines); i++)
         if (strcmp(name, engines[i]->name) == 0) {
             *out = engines[i];
             return 0;
         }
     if (strcmp(name, "auto") != 0)
-        return rv_fail(err, RV_E_USAGE, "there is no engine \"%s\"; take auto, interpret or kvm",
+        return rv_fail(err, RV_E_USAGE, "there is no engine \"%s\"; take auto, translate, interpret or kvm",
                        name);
     struct retro_speeds s;
     struct rv_kvm_report kvm;

@@ -37,7 +37,7 @@ static void mxcsr(struct rv_emit *e, bool load, int32_t at) {
     rv_emit_insn(e, (struct rv_enc){.map = 1, .opcode = 0xae}, load ? 2 : 3, rv_mem(HSP, at));
 }
 static void set_vec(struct rv_emit *e, uint32_t state) {
-    rv_emit_insn(e, (struct rv_enc){.w = true, .opcode = 0xc7}, 0, RV_FIELD(hot.vec));
+    rv_emit_insn(e, (struct rv_enc){.w = true, .opcode = 0xc7}, 0, RV_HOT(vec));
     rv_put32(e, state);
 }
 
@@ -45,11 +45,11 @@ static void set_vec(struct rv_emit *e, uint32_t state) {
 static void save(struct rv_emit *e) {
     rv_emit_store(e, HAX, rv_mem(HSP, RV_AT_GPR(RV_RAX)));
     PUT(e, 0x9f, 0x0f, 0x90, 0xc0); /* lahf; seto al */
-    rv_emit_insn(e, (struct rv_enc){.opsize = true, .opcode = 0x89}, HAX, RV_FIELD(fl));
+    rv_emit_insn(e, (struct rv_enc){.opsize = true, .opcode = 0x89}, HAX, rv_mem(HSP, RV_AT(fl)));
     for (unsigned n = 1; n < RV_GPRS; n++)
         if (rv_xlate_host[n] != HNONE)
             rv_emit_store(e, rv_xlate_host[n], rv_mem(HSP, RV_AT_GPR(n)));
-    rv_emit_insn(e, (struct rv_enc){.w = true, .opcode = 0x83}, 7, RV_FIELD(hot.vec));
+    rv_emit_insn(e, (struct rv_enc){.w = true, .opcode = 0x83}, 7, RV_HOT(vec));
     rv_put8(e, RV_VEC_LIVE);
     uint8_t *other = rv_emit_jcc(e, 5);
     xmm_all(e, false);
@@ -60,7 +60,7 @@ static void save(struct rv_emit *e) {
 }
 
 static void restore(struct rv_emit *e) {
-    rv_emit_insn(e, (struct rv_enc){.map = 1, .opcode = 0xb7}, HAX, RV_FIELD(fl)); /* movzx */
+    rv_emit_insn(e, (struct rv_enc){.map = 1, .opcode = 0xb7}, HAX, rv_mem(HSP, RV_AT(fl))); /* movzx */
     PUT(e, 0x04, 0x7f, 0x9e); /* add al,127: OF; sahf */
     for (unsigned n = 0; n < RV_GPRS; n++)
         if (rv_xlate_host[n] != HNONE)
@@ -80,13 +80,13 @@ static void emit_enter(struct rv_emit *e) {
     PUT(e, 0x48, 0x83, 0xec, 0x08);                                     /* sub rsp,8 */
     rv_emit_store(e, HSP, rv_mem(HDI, offsetof(struct rv_interp, hot.host_sp)));
     rv_emit_lea(e, HSP, rv_mem(HDI, RV_SP_BIAS));
-    rv_emit_store(e, HSI, RV_FIELD(hot.temp[0]));
+    rv_emit_store(e, HSI, RV_HOT(temp[0]));
     restore(e);
-    rv_emit_jmp_rm(e, RV_FIELD(hot.temp[0]));
+    rv_emit_jmp_rm(e, RV_HOT(temp[0]));
 }
 
 static void emit_return(struct rv_emit *e) {
-    rv_emit_load(e, HSP, RV_FIELD(hot.host_sp));
+    rv_emit_load(e, HSP, RV_HOT(host_sp));
     PUT(e, 0x48, 0x83, 0xc4, 0x08); /* add rsp,8 */
     PUT(e, 0x41, 0x5f, 0x41, 0x5e, 0x41, 0x5d, 0x41, 0x5c, 0x5d, 0x5b, 0xc3);
 }
@@ -100,13 +100,13 @@ static void emit_leave(struct rv_emit *e) {
 
 /* rcx: struct rv_insn, r10: where translated code goes on. */
 static void emit_step(struct rv_emit *e, bool with_vec) {
-    rv_emit_store(e, H10, RV_FIELD(hot.temp[0]));
+    rv_emit_store(e, H10, RV_HOT(temp[0]));
     save(e);
     rv_emit_lea(e, HDI, rv_mem(HSP, -RV_SP_BIAS));
     rv_emit_lea(e, HSI, rv_mem(HCX, 0));
     rv_emit_imm(e, HDX, with_vec);
     rv_emit_lea(e, HBX, rv_mem(HSP, 0));
-    rv_emit_load(e, HSP, RV_FIELD(hot.host_sp));
+    rv_emit_load(e, HSP, RV_HOT(host_sp));
     rv_emit_imm(e, HAX, (uint64_t)(uintptr_t)&rv_xlate_step);
     PUT(e, 0xff, 0xd0);       /* call rax */
     rv_emit_lea(e, HSP, rv_mem(HBX, 0));
@@ -114,7 +114,7 @@ static void emit_step(struct rv_emit *e, bool with_vec) {
     uint8_t *out = rv_emit_jcc(e, 5);
     if (with_vec) restore_vec(e);
     restore(e);
-    rv_emit_jmp_rm(e, RV_FIELD(hot.temp[0]));
+    rv_emit_jmp_rm(e, RV_HOT(temp[0]));
     rv_patch(out, e->p);
     PUT(e, 0x31, 0xc0); /* xor eax,eax */
     emit_return(e);
@@ -122,7 +122,7 @@ static void emit_step(struct rv_emit *e, bool with_vec) {
 
 /* r11: struct rv_out for leaving without having done anything, r10: where to go on. Keeps flags. */
 static void emit_load_vec(struct rv_emit *e, const uint8_t *leave) {
-    rv_emit_load(e, HCX, RV_FIELD(hot.vec));
+    rv_emit_load(e, HCX, RV_HOT(vec));
     rv_emit_lea(e, HCX, rv_mem(HCX, -RV_VEC_MEMORY));
     uint8_t *barred = rv_emit_unless_zero(e);
     restore_vec(e);

@@ -45,9 +45,10 @@ static bool enter(struct rv_interp *c, struct rv_block *b, rv_icount until) {
     }
     link_last(c, tb);
     rv_jt_put(c, tb);
+    /* Translated code looks at the upper half of what is left to see whether it is used up. */
+    if (until - c->x.icount > INT32_MAX) until = c->x.icount + INT32_MAX;
     x->until = until;
     c->hot.left = (int64_t)(until - c->x.icount);
-    if (c->hot.left < 0) c->hot.left = INT64_MAX;
     c->hot.vec = rv_xlate_vec(c);
     enter_fn go = (enter_fn)(uintptr_t)(x->rx + x->enter);
     struct rv_out *out = (struct rv_out *)(uintptr_t)go(c, tb->entry);

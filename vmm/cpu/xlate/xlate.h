@@ -27,7 +27,7 @@
 #define RV_SP_BIAS     140
 #define RV_AT(field)   ((int32_t)offsetof(struct rv_interp, field) - RV_SP_BIAS)
 #define RV_AT_GPR(n)   (RV_AT(x.gpr) + 8 * (int32_t)(n))
-#define RV_FIELD(f)    rv_mem(HSP, RV_AT(f))
+#define RV_HOT(f)    rv_mem(HSP, RV_AT(hot.f))
 _Static_assert((RV_SP_BIAS & 63) == 12, "SHRX by the stack pointer shifts by a page");
 _Static_assert(RV_SP_BIAS - 128 <= (int)offsetof(struct rv_interp, hot.tlb_mask),
                "a signal's frame must miss what is in use");
