@@ -4,6 +4,7 @@
 #include "vmm/base/buf.h"
 #include "vmm/cpu/interp/block.h"
 #include "vmm/cpu/interp/run.h"
+#include "vmm/cpu/xlate/eager.h"
 #include "vmm/cpu/xlate/xlate.h"
 
 /* How often a block is interpreted before it is translated: translating costs about as much. */
@@ -28,7 +29,7 @@ static bool enter(struct rv_interp *c, struct rv_block *b, rv_icount until) {
     if (!(c->mode & RV_MODE_64) || b->plain || set == RV_TLB_NEVER) return false;
     struct rv_tb *tb = b->tb[set];
     if (rv_unlikely(!tb)) {
-        if (b->heat < HOT) {
+        if (b->heat < x->hot) {
             b->heat++;
             return false;
         }
@@ -129,10 +130,13 @@ static int xlate_create(struct rv_engine **out, struct rv_ram *ram, struct rv_cp
                        (uint64_t)((1u << RV_JT_SLOT_BITS) - 1) << RV_JT_SLOT_LOW;
     c->hot.align_mask = RV_PAGE_MASK | 15;
     c->hot.mxcsr = 0x1f80;
+    c->xlate->hot = HOT;
     c->hooks = &hooks;
     *out = e;
     return 0;
 }
+
+void rv_translate_eagerly(struct rv_engine *e) { rv_interp_of(e)->xlate->hot = 0; }
 
 const struct rv_engine_ops rv_engine_translate = {
     .name = "translate",

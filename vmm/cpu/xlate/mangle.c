@@ -284,6 +284,15 @@ static bool copy_plain(struct rv_translation *t, struct copy *k, struct rv_enc e
     return true;
 }
 
+/* Rotations by an immediate and by CL leave different values in OF, which is undefined unless the
+ * count is one. The interpreter's way counts: by CL. */
+static bool rotates_many(const struct rv_decode *d) {
+    const ZydisDecodedInstruction *z = &d->z;
+    unsigned count = z->raw.imm[0].value.u & (z->operand_width == 64 ? 63 : 31);
+    return z->opcode_map == ZYDIS_OPCODE_MAP_DEFAULT && (z->opcode & 0xfe) == 0xc0 &&
+           z->raw.modrm.reg < 4 && count > 1;
+}
+
 bool rv_mangle(struct rv_translation *t) {
     const struct rv_decode *d = &t->d;
     struct rv_emit *e = &t->e;
@@ -318,6 +327,14 @@ bool rv_mangle(struct rv_translation *t) {
         rm = rv_reg(k.rm.host);
     }
     enc.rex = needs_rex(&k.reg) || needs_rex(&k.rm);
+    if (rotates_many(d)) {
+        if (high && k.mem) return false;
+        rv_emit_imm(e, HCX, d->z.raw.imm[0].value.u & 0xff);
+        enc.opcode |= 0x12;
+        rv_emit_insn(e, enc, d->z.raw.modrm.reg, rm);
+        store_spilled(t, &k.rm);
+        return true;
+    }
     rv_emit_insn(e, enc, k.reg.o ? k.reg.host : d->z.raw.modrm.reg, rm);
     put_immediate(t);
     store_spilled(t, &k.reg);

@@ -105,6 +105,7 @@ struct rv_xlate {
     struct rv_out *last;      /* how translated code was left, if a jump may be patched */
     struct rv_block *refused; /* to be interpreted once */
     rv_icount until;
+    unsigned hot; /* how often a block is interpreted before it is translated */
 };
 
 /* ---- code.c ---- */
