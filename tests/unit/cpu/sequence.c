@@ -106,7 +106,7 @@ static int prepare(const struct or_program *p, struct or_side *g, struct rv_err 
     memcpy(g->ram.host + OR_DATA, p->k.mem, OR_WINDOW);
     unsigned n = p->len;
     if (n > RV_PAGE_SIZE - p->place) n = RV_PAGE_SIZE - p->place;
-    memset(g->ram.host + OR_CODE, 0x90, RV_PAGE_SIZE);
+    memset(g->ram.host + OR_CODE, 0xf4, RV_PAGE_SIZE);
     memcpy(g->ram.host + OR_CODE + p->place, p->code, n);
     return g->e->ops->set(g->e, &x, err);
 }
