@@ -319,4 +319,28 @@ void rv_player_free(struct rv_player *p) {
 struct rv_nondet *rv_player_nondet(struct rv_player *p) {
     return &p->nd;
 }
+void rv_player_set_target(struct rv_player *p, rv_icount target) { p->config.target = target; }
+
+void rv_player_save(const struct rv_player *p, struct rv_buf *out) {
+    rv_buf_put_u64(out, rv_trace_cursor_ordinal(p->cursor));
+    rv_buf_put_u64(out, p->events);
+    rv_buf_put_u64(out, p->agreed.icount);
+    rv_buf_put_u64(out, p->agreed.time);
+    rv_buf_put_u64(out, p->cpu_digest);
+    rv_buf_put_u64(out, p->effect_done);
+    rv_buf_put_u64(out, p->effect_hash.h);
+}
+
+int rv_player_load(struct rv_player *p, struct rv_cursor *in, struct rv_err *err) {
+    uint64_t ordinal = rv_cursor_u64(in);
+    p->events = rv_cursor_u64(in);
+    p->agreed.icount = rv_cursor_u64(in);
+    p->agreed.time = rv_cursor_u64(in);
+    p->cpu_digest = rv_cursor_u64(in);
+    p->effect_done = rv_cursor_u64(in);
+    p->effect_hash.h = rv_cursor_u64(in);
+    if (in->bad) return rv_fail(err, RV_E_FORMAT, "a saved place in the trace is cut short");
+    return rv_trace_cursor_seek_ordinal(p->cursor, ordinal, err);
+}
+
 uint64_t rv_player_events(const struct rv_player *p) { return p->events; }

@@ -26,6 +26,14 @@ int rv_player_new(struct rv_player **out, const struct rv_trace_reader *reader,
 void rv_player_free(struct rv_player *p);
 struct rv_nondet *rv_player_nondet(struct rv_player *p);
 
+/* Moves the target of the configuration. */
+void rv_player_set_target(struct rv_player *p, rv_icount target);
+
+/* Where in the trace the player stands: appended to out, and taken up again by a player of the same
+ * trace. */
+void rv_player_save(const struct rv_player *p, struct rv_buf *out);
+int rv_player_load(struct rv_player *p, struct rv_cursor *in, struct rv_err *err);
+
 /* Events played so far. */
 uint64_t rv_player_events(const struct rv_player *p);
 

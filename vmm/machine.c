@@ -122,7 +122,7 @@ void rv_machine_free(struct rv_machine *m) {
 
 /* ---- the loop ---- */
 
-static void digests(struct rv_machine *m, uint64_t *cpu, uint64_t *ram) {
+void rv_machine_digests(struct rv_machine *m, uint64_t *cpu, uint64_t *ram) {
     struct rv_x86 x;
     m->engine->ops->get(m->engine, &x);
     *cpu = rv_pc_hash(m->pc, rv_state_hash(rv_x86_fields, &x, 0));
@@ -134,7 +134,7 @@ static int digest(struct rv_machine *m, struct rv_err *err) {
     if (at.icount < m->next_digest) return 0;
     m->next_digest = at.icount + m->config.digest_every;
     uint64_t cpu, ram;
-    digests(m, &cpu, &ram);
+    rv_machine_digests(m, &cpu, &ram);
     int r = m->nd->ops->digest(m->nd, at, RV_SRC_CPU, cpu, err);
     if (!r) r = m->nd->ops->digest(m->nd, at, RV_SRC_RAM, ram, err);
     return r;
@@ -239,6 +239,11 @@ static int run_engine(struct rv_machine *m, bool want_window, struct rv_err *err
     case RV_RUN_TRIPLE_FAULT: board_stop(m, RV_STOP_TRIPLE_FAULT, 0); return 0;
     case RV_RUN_KICKED: m->fresh = true; return 0;
     case RV_RUN_STUCK: m->mid_instruction = true; return 0;
+    case RV_RUN_WATCHED:
+        m->fresh = true;
+        board_stop(m, RV_STOP_WATCH, 0);
+        return 0;
+    case RV_RUN_WATCH: board_stop(m, RV_STOP_WATCH, 0); return 0;
     default: return r < 0 ? r : 0;
     }
 }
@@ -271,16 +276,96 @@ static int loop(struct rv_machine *m, struct rv_err *err) {
     return 0;
 }
 
-int rv_machine_run(struct rv_machine *m, struct rv_end *end, struct rv_err *err) {
+static int run_to_stop(struct rv_machine *m, struct rv_end *end, struct rv_err *err) {
     m->stop = RV_STOP_NONE;
     int r = loop(m, err);
     *end = (struct rv_end){.reason = m->stop,
                            .code = m->stop_code,
                            .at = rv_machine_now(m),
                            .mid_instruction = m->mid_instruction};
-    if (!end->mid_instruction) digests(m, &end->cpu_digest, &end->ram_digest);
+    return r;
+}
+
+static int finish(struct rv_machine *m, int r, struct rv_end *end, struct rv_err *err) {
+    if (!end->mid_instruction) rv_machine_digests(m, &end->cpu_digest, &end->ram_digest);
     if (r) return r;
     return m->nd->ops->stopped(m->nd, end, err);
+}
+
+int rv_machine_run(struct rv_machine *m, struct rv_end *end, struct rv_err *err) {
+    int r = run_to_stop(m, end, err);
+    return finish(m, r, end, err);
+}
+
+/* Whether the machine itself ended, so that there is nothing to go on with. */
+static bool is_final(enum rv_stop reason) {
+    return (reason >= RV_STOP_POWEROFF && reason <= RV_STOP_HALTED) || reason == RV_STOP_ENGINE;
+}
+
+int rv_machine_advance(struct rv_machine *m, struct rv_end *end, struct rv_err *err) {
+    int r = run_to_stop(m, end, err);
+    return r || !is_final(end->reason) ? r : finish(m, r, end, err);
+}
+
+void rv_machine_watch(struct rv_machine *m, const struct rv_watch *w) {
+    m->engine->ops->watch(m->engine, w);
+}
+
+/* ---- state ---- */
+
+/* What the loop itself keeps between two safe points. */
+struct loop_state {
+    uint64_t rate;
+    rv_ns jumped;
+    rv_icount next_digest;
+    uint8_t halted;
+};
+
+static const struct rv_field loop_fields[] = {
+    RV_FIELD(struct loop_state, rate),
+    RV_FIELD(struct loop_state, jumped),
+    RV_FIELD(struct loop_state, next_digest),
+    RV_FIELD(struct loop_state, halted),
+    RV_FIELD_END,
+};
+
+int rv_machine_save(const struct rv_machine *m, struct rv_buf *out, struct rv_err *err) {
+    if (!m->fresh || m->mid_instruction)
+        return rv_fail(err, RV_E_USAGE, "the machine is between two positions and cannot be saved");
+    struct rv_x86 x;
+    m->engine->ops->get(m->engine, &x);
+    rv_state_save(rv_x86_fields, &x, out);
+    rv_pc_save(m->pc, out);
+    struct loop_state loop = {.rate = m->clock.rate,
+                              .jumped = m->clock.jumped,
+                              .next_digest = m->next_digest,
+                              .halted = m->halted};
+    rv_state_save(loop_fields, &loop, out);
+    return 0;
+}
+
+int rv_machine_load(struct rv_machine *m, struct rv_cursor *in, struct rv_err *err) {
+    struct rv_x86 x = {0};
+    struct loop_state loop = {0};
+    int r = rv_state_load(rv_x86_fields, &x, in, err);
+    if (!r) r = m->engine->ops->restore(m->engine, &x, err);
+    if (!r) r = rv_pc_load(m->pc, in, err);
+    if (!r) r = rv_state_load(loop_fields, &loop, in, err);
+    if (r) return r;
+    m->clock = (struct rv_clock){.rate = loop.rate, .jumped = loop.jumped};
+    m->next_digest = loop.next_digest;
+    m->halted = loop.halted;
+    m->fresh = true;
+    m->mid_instruction = false;
+    m->stop = RV_STOP_NONE;
+    m->stop_code = 0;
+    m->failed = 0;
+    m->bus.attention = false;
+    return 0;
+}
+
+struct rv_ram *rv_machine_ram(struct rv_machine *m) {
+    return &m->ram;
 }
 
 void rv_machine_kick(struct rv_machine *m) {
@@ -310,6 +395,7 @@ static const struct {
     [RV_STOP_TRACE_FULL] = {"trace-full", "the trace could not be written any further"},
     [RV_STOP_TARGET] = {"target", "the position asked for was reached"},
     [RV_STOP_ENGINE] = {"engine", "the CPU engine could not go on"},
+    [RV_STOP_WATCH] = {"watch", "something that was watched happened"},
 };
 
 const char *rv_stop_name(enum rv_stop reason) {

@@ -38,6 +38,26 @@ void rv_machine_free(struct rv_machine *m);
  * machine got. */
 int rv_machine_run(struct rv_machine *m, struct rv_end *end, struct rv_err *err);
 
+/* As rv_machine_run, for one who stops and goes on many times: a stop in the middle (TARGET, WATCH,
+ * or a request from outside) is not told to nd and gives no digests; the next call goes on from it
+ * as if nothing had been. */
+int rv_machine_advance(struct rv_machine *m, struct rv_end *end, struct rv_err *err);
+
+/* Watches the guest's execution (vmm/cpu/watch.h): a hit that says stop ends the run with
+ * RV_STOP_WATCH. *w is borrowed until it is replaced; NULL: nothing. */
+void rv_machine_watch(struct rv_machine *m, const struct rv_watch *w);
+
+/* Appends the machine's state but for its RAM to out. Only where a run has just reached an
+ * instruction count (RV_STOP_TARGET, or a machine that has not run): RV_E_USAGE elsewhere. */
+int rv_machine_save(const struct rv_machine *m, struct rv_buf *out, struct rv_err *err);
+/* Takes up a state saved from a machine of the same configuration. RAM is the caller's to put back
+ * before, through rv_ram_write, and so is what stands behind nd. */
+int rv_machine_load(struct rv_machine *m, struct rv_cursor *in, struct rv_err *err);
+
+struct rv_ram *rv_machine_ram(struct rv_machine *m);
+/* Digests of the state as it is: of CPU and devices, and of RAM. */
+void rv_machine_digests(struct rv_machine *m, uint64_t *cpu, uint64_t *ram);
+
 /* Asks a running machine to look at nd soon. May be called from a signal handler or another
  * thread. */
 void rv_machine_kick(struct rv_machine *m);

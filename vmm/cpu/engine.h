@@ -6,6 +6,7 @@
 #include "vmm/base/err.h"
 #include "vmm/base/types.h"
 #include "vmm/cpu/profile.h"
+#include "vmm/cpu/watch.h"
 #include "vmm/cpu/x86.h"
 #include "vmm/exit.h"
 #include "vmm/mem/ram.h"
@@ -30,6 +31,8 @@ enum rv_run {
     RV_RUN_TRIPLE_FAULT, /* shutdown state */
     RV_RUN_KICKED,       /* kick() was called; between two instructions */
     RV_RUN_STUCK,        /* kick() was called, in one instruction that does not end */
+    RV_RUN_WATCH,        /* a hit said stop, before the next instruction; running on is no change */
+    RV_RUN_WATCHED,      /* a hit said stop, right after an instruction retired: as UNTIL is */
 };
 
 struct rv_engine {
@@ -58,7 +61,14 @@ struct rv_engine_ops {
 
     rv_icount (*icount)(struct rv_engine *e);
     void (*get)(struct rv_engine *e, struct rv_x86 *out);
+    /* set: RAM may have been changed in any way. restore: as set, when since the engine last ran
+     * RAM was changed through rv_ram_write alone, so that what is known of its code may be kept. */
     int (*set)(struct rv_engine *e, const struct rv_x86 *in, struct rv_err *err);
+    int (*restore)(struct rv_engine *e, const struct rv_x86 *in, struct rv_err *err);
+
+    /* Watches from the next run() on; NULL: nothing. *w and its points are borrowed until they are
+     * replaced. Code and memory that cannot hit run as fast as before. */
+    void (*watch)(struct rv_engine *e, const struct rv_watch *w);
 
     /* Makes run() return soon; the only function that another thread or a signal may call. */
     void (*kick)(struct rv_engine *e);

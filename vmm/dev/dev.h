@@ -26,6 +26,7 @@ enum rv_stop {
     RV_STOP_TRACE_FULL = 11,  /* record: the trace can no longer be written */
     RV_STOP_TARGET = 12,      /* replay: the position asked for is reached */
     RV_STOP_ENGINE = 13,      /* the engine cannot go on; the message says why */
+    RV_STOP_WATCH = 14,       /* replay: a watchpoint was hit */
 };
 
 /* Sources and sinks outside the machine; stored in traces: append only. */

@@ -24,6 +24,9 @@ int rv_ram_init(struct rv_ram *r, uint64_t size, struct rv_err *err) {
     r->host = p;
     r->size = size;
     r->dirty = rv_alloc(size >> RV_PAGE_SHIFT);
+    r->executed = rv_alloc(size >> RV_PAGE_SHIFT);
+    r->undigested = rv_alloc(size >> RV_PAGE_SHIFT);
+    r->changed = rv_alloc(size >> RV_PAGE_SHIFT);
     r->page_hash = rv_alloc((size >> RV_PAGE_SHIFT) * sizeof *r->page_hash);
     return 0;
 }
@@ -31,6 +34,9 @@ int rv_ram_init(struct rv_ram *r, uint64_t size, struct rv_err *err) {
 void rv_ram_release(struct rv_ram *r) {
     if (r->host) munmap(r->host, r->size);
     free(r->dirty);
+    free(r->executed);
+    free(r->undigested);
+    free(r->changed);
     free(r->page_hash);
     *r = (struct rv_ram){0};
 }
@@ -69,12 +75,29 @@ bool rv_ram_write(struct rv_ram *r, rv_gpa gpa, const void *in, uint64_t len) {
     return true;
 }
 
+/* Moves what engines noted to those who want to know of it, each at a time of its own. */
+static void collect(struct rv_ram *r) {
+    uint64_t pages = r->size >> RV_PAGE_SHIFT;
+    for (uint64_t i = 0; i < pages; i++)
+        if (r->dirty[i]) {
+            r->undigested[i] = r->changed[i] = 1;
+            r->dirty[i] = 0;
+        }
+    if (r->on_clean) r->on_clean(r->ctx);
+}
+
+uint8_t *rv_ram_changed(struct rv_ram *r) {
+    collect(r);
+    return r->changed;
+}
+
 uint64_t rv_ram_digest(struct rv_ram *r) {
     /* A sum over pages of a hash seeded with the page's number: order-independent, so that one
      * changed page costs one subtraction and one addition. */
+    collect(r);
     uint64_t pages = r->size >> RV_PAGE_SHIFT;
     for (uint64_t i = 0; i < pages; i++) {
-        if (!r->dirty[i]) continue;
+        if (!r->undigested[i]) continue;
         uint64_t h = XXH3_64bits_withSeed(r->host + (i << RV_PAGE_SHIFT), RV_PAGE_SIZE, i + 1);
         static const uint8_t zero[RV_PAGE_SIZE];
         /* Pages that hold zeroes count as never written, so that a page written with what it held
@@ -82,8 +105,7 @@ uint64_t rv_ram_digest(struct rv_ram *r) {
         if (memcmp(r->host + (i << RV_PAGE_SHIFT), zero, RV_PAGE_SIZE) == 0) h = 0;
         r->digest += h - r->page_hash[i];
         r->page_hash[i] = h;
-        r->dirty[i] = 0;
+        r->undigested[i] = 0;
     }
-    if (r->on_clean) r->on_clean(r->ctx);
     return r->digest;
 }

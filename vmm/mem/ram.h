@@ -12,15 +12,21 @@
 #define RV_RAM_HIGH_BASE 0x100000000ull
 
 struct rv_ram {
-    uint8_t *host;  /* size bytes, page aligned */
-    uint64_t size;  /* bytes, a multiple of the page size */
-    uint8_t *dirty; /* one byte a page, indexed by offset >> 12: written since last cleared */
+    uint8_t *host; /* size bytes, page aligned */
+    uint64_t size; /* bytes, a multiple of the page size */
+    /* One byte a page each, indexed by offset >> 12. Engines set them, the host clears them. */
+    uint8_t *dirty;    /* written since last cleared; on_clean is told of clearing */
+    uint8_t *executed; /* code was fetched from here; may stay 0 when it was fetched before too,
+                          unless on_clean was told of clearing */
     /* Told before a page is written from outside the engine, so that it drops decoded code and
      * cached translations; may be NULL. */
     void (*on_write)(void *ctx, uint64_t offset, uint64_t len);
     /* Told that dirty bytes were cleared: the engine must set them again on the next write. */
     void (*on_clean)(void *ctx);
     void *ctx;
+    /* Pages known to be written since the digest, and since rv_ram_changed, last looked; apart
+     * from those still in `dirty`. */
+    uint8_t *undigested, *changed;
     /* Digest bookkeeping: hash of each page as last digested, and their combination. */
     uint64_t *page_hash;
     uint64_t digest;
@@ -46,6 +52,10 @@ uint64_t rv_ram_high_size(const struct rv_ram *r);
  * not RAM (nothing is copied then). */
 bool rv_ram_read(const struct rv_ram *r, rv_gpa gpa, void *out, uint64_t len);
 bool rv_ram_write(struct rv_ram *r, rv_gpa gpa, const void *in, uint64_t len);
+
+/* One byte a page: 1 when it was written since its byte was last cleared by the caller, who may
+ * clear any of them. Valid until the machine runs on. */
+uint8_t *rv_ram_changed(struct rv_ram *r);
 
 /* A 64-bit digest of all RAM. Costs only the pages written since the last call. */
 uint64_t rv_ram_digest(struct rv_ram *r);

@@ -9,6 +9,7 @@
 #include "vmm/base/buf.h"
 #include "vmm/cpu/interp/mmu.h"
 #include "vmm/cpu/interp/ops.h"
+#include "vmm/cpu/interp/watch.h"
 
 #define HASH_BITS  16
 #define HASH_SIZE  (1u << HASH_BITS)
@@ -136,11 +137,13 @@ void rv_block_written(struct rv_interp *c, uint64_t offset, uint64_t size) {
     if (!covered) c->mmu->pages[page].code = false;
 }
 
-void rv_block_flush(struct rv_interp *c) {
+void rv_block_forget_if(struct rv_interp *c, bool (*match)(const struct rv_block *, const void *),
+                        const void *ctx) {
     struct rv_blocks *bs = c->blocks;
     for (unsigned h = 0; h < HASH_SIZE; h++)
-        while (bs->hash[h]) {
-            struct rv_block *b = bs->hash[h];
+        for (struct rv_block *b = bs->hash[h], *next; b; b = next) {
+            next = b->hash_next;
+            if (!match(b, ctx)) continue;
             uint64_t page = page_of(c, b->pa);
             forget(c, b);
             if (!bs->pages[page]->links) {
@@ -149,6 +152,13 @@ void rv_block_flush(struct rv_interp *c) {
             }
         }
 }
+
+static bool any(const struct rv_block *b, const void *ctx) {
+    (void)b, (void)ctx;
+    return true;
+}
+
+void rv_block_flush(struct rv_interp *c) { rv_block_forget_if(c, any, NULL); }
 
 static void add_to_page(struct rv_interp *c, uint64_t pa, uint64_t len, struct rv_block *b,
                         bool tail) {
@@ -194,6 +204,13 @@ static struct rv_block *decode_at(struct rv_interp *c, uint64_t va, uint64_t pa)
         n = rv_decode_block(c, straddle, in_page + 15, va - c->cs_base, bs->scratch, 1, &len);
         rv_assert(n == 1);
     }
+    bool watched;
+    unsigned kept = rv_watch_cut(c, va, pa, bs->scratch, n, &watched);
+    if (kept < n) {
+        n = kept;
+        len = bs->scratch[n].off;
+        bs->scratch[n] = (struct rv_insn){.op = rv_op_block_end, .off = (uint16_t)len};
+    }
     struct rv_block *b;
     if (in_ram) {
         if (bs->memory > MEMORY_MAX) rv_block_flush(c);
@@ -207,8 +224,13 @@ static struct rv_block *decode_at(struct rv_interp *c, uint64_t va, uint64_t pa)
                            .mode = c->mode,
                            .n = (uint16_t)n,
                            .len = (uint16_t)len,
-                           .crosses = crosses};
+                           .crosses = crosses,
+                           .watched = watched};
     memcpy(b->insn, bs->scratch, (n + 1) * sizeof b->insn[0]);
+    if (watched) {
+        b->first_op = b->insn[0].op;
+        b->insn[0].op = rv_op_watched;
+    }
     if (!in_ram) return b;
     unsigned h = hash_of(pa, va, c->mode);
     b->hash_next = bs->hash[h];
@@ -257,8 +279,13 @@ struct rv_block *rv_block_one(struct rv_interp *c, const struct rv_block *b, uns
     struct rv_block *f = c->blocks->first;
     if (b == f) return f;
     struct rv_insn i = b->insn[at];
-    *f = (struct rv_block){
-        .va = b->va + i.off, .pa = b->pa + i.off, .mode = b->mode, .n = 1, .len = i.len};
+    *f = (struct rv_block){.va = b->va + i.off,
+                           .pa = b->pa + i.off,
+                           .mode = b->mode,
+                           .n = 1,
+                           .len = i.len,
+                           .watched = b->watched && !at,
+                           .first_op = b->first_op};
     i.off = i.at = 0;
     f->insn[0] = i;
     f->insn[1] = (struct rv_insn){.op = rv_op_block_end, .off = i.len};

@@ -39,6 +39,13 @@ bool rv_block_covers(const struct rv_interp *c, uint64_t offset, uint64_t size);
 void rv_block_written(struct rv_interp *c, uint64_t offset, uint64_t size);
 /* Forgets everything. */
 void rv_block_flush(struct rv_interp *c);
+/* Forgets the blocks that match() picks. */
+void rv_block_forget_if(struct rv_interp *c, bool (*match)(const struct rv_block *, const void *),
+                        const void *ctx);
+static inline bool rv_block_is_watched(const struct rv_block *b, const void *ctx) {
+    (void)ctx;
+    return b->watched;
+}
 
 /* Decodes instructions at bytes[0..n) into out (room for max + 1), stopping at one that ends the
  * block, at max, or where the bytes end. Returns how many and *len bytes; 0 when even the first

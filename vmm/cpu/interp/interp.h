@@ -94,6 +94,8 @@ struct rv_block {
     uint16_t len;    /* bytes */
     bool crosses;    /* one instruction over two pages */
     bool dead;       /* invalidated; freed when no longer running */
+    bool watched;    /* the host watches the first instruction: insn[0].op is rv_op_watched */
+    rv_op first_op;  /* watched: what insn[0].op stands for */
     bool plain;      /* not to be translated: it is not worth it, or not possible */
     uint8_t heat;    /* how often it was interpreted where it could have been translated */
     /* Where this block went last: [1] to the instruction behind it, [0] elsewhere. Counts while
@@ -150,6 +152,21 @@ struct rv_fault {
     bool external;   /* an interrupt, not an exception */
     uint32_t error;
     uint64_t cr2;
+};
+
+/* What the host wants to be told (watch.c). */
+#define RV_WATCH_SEEN 16
+struct rv_watching {
+    const struct rv_watch *watch; /* NULL: nothing */
+    bool every, exec, data;       /* kinds of points in it */
+    bool stop;                    /* leaving run() before an instruction */
+    const struct rv_insn *walker; /* who makes the page walk; NULL: a fetch, or a delivery */
+    struct rv_moment reported;    /* the arrival at an instruction that the host was told of last */
+    rv_icount taken_at;           /* `taken` exceptions and interrupts were delivered at it */
+    uint32_t taken;
+    unsigned seen_count; /* accesses of the current instruction, and of deliveries since the last;
+                            those beyond the room are dropped */
+    struct rv_watch_hit seen[RV_WATCH_SEEN];
 };
 
 /* Bits of c->mode: what decoding depends on. */
@@ -228,6 +245,7 @@ struct rv_interp {
     struct rv_blocks *blocks; /* block.c: the block cache */
     uint64_t block_epoch;     /* raised whenever a block is forgotten; starts at 1 */
     struct rv_vec *vec;       /* vec.c: x87, MMX and SSE */
+    struct rv_watching w;
     const struct rv_interp_hooks *hooks; /* NULL: everything is interpreted */
     struct rv_xlate *xlate;              /* the hooks' own */
 };

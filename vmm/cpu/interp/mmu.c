@@ -11,6 +11,7 @@
 
 #include "vmm/base/buf.h"
 #include "vmm/cpu/interp/block.h"
+#include "vmm/cpu/interp/watch.h"
 
 #define PTE_P  (1ull << 0)
 #define PTE_W  (1ull << 1)
@@ -163,9 +164,11 @@ static uint64_t read_entry(struct rv_interp *c, uint64_t gpa, unsigned size, uin
     return v;
 }
 
-static void write_entry(struct rv_interp *c, uint64_t offset, unsigned size, uint64_t v) {
+static void write_entry(struct rv_interp *c, uint64_t gpa, uint64_t offset, unsigned size,
+                        uint64_t v) {
     if (offset == UINT64_MAX) return;
     uint64_t page = offset >> RV_PAGE_SHIFT;
+    rv_watch_data(c, c->w.walker, RV_WATCH_NO_VA, gpa, size, RV_WATCH_WRITE);
     /* Tables may share a page with code; the walk's own write is a write like any other. */
     if (c->mmu->pages[page].code) rv_block_written(c, offset, size);
     memcpy(c->ram->host + offset, &v, size);
@@ -185,7 +188,7 @@ int rv_mmu_walk(struct rv_interp *c, uint64_t va, unsigned access, uint64_t *pa,
     unsigned size = pae ? 8 : 4;
     uint64_t table, rsvd_high = 0;
     unsigned level;
-    uint64_t offsets[5], entries[5];
+    uint64_t addresses[5], offsets[5], entries[5];
     if (lm) {
         level = 4;
         table = x->cr3 & 0x000ffffffffff000ull;
@@ -210,7 +213,8 @@ int rv_mmu_walk(struct rv_interp *c, uint64_t va, unsigned access, uint64_t *pa,
         unsigned shift = 12 + index_bits * (level - 1);
         uint64_t index = va >> shift & ((1u << index_bits) - 1);
         if (pae && !lm && level == 3) index = va >> 30 & 3;
-        uint64_t e = read_entry(c, table + index * size, size, &offsets[level], level);
+        addresses[level] = table + index * size;
+        uint64_t e = read_entry(c, addresses[level], size, &offsets[level], level);
         entries[level] = e;
         if (!(e & PTE_P)) goto fault;
         bool pdpte = pae && !lm && level == 3;
@@ -258,7 +262,7 @@ int rv_mmu_walk(struct rv_interp *c, uint64_t va, unsigned access, uint64_t *pa,
     for (unsigned l = top; l >= level; l--) {
         if (pae && !lm && l == 3) continue;
         uint64_t want = entries[l] | PTE_A | (l == level && write ? PTE_D : 0);
-        if (want != entries[l]) write_entry(c, offsets[l], size, want);
+        if (want != entries[l]) write_entry(c, addresses[l], offsets[l], size, want);
     }
     return 0;
 
@@ -286,6 +290,7 @@ static uint64_t translate(struct rv_interp *c, const struct rv_insn *i, uint64_t
     uint64_t pa;
     uint32_t error;
     if (!(c->x.efer & RV_EFER_LMA)) va &= 0xffffffffu;
+    c->w.walker = i;
     if (rv_mmu_walk(c, va, access, &pa, &error)) rv_raise_page_fault(c, i, va, error);
     return pa;
 }
@@ -295,12 +300,14 @@ static void fill(struct rv_interp *c, uint64_t va, uint64_t pa, bool write) {
     uint64_t off = rv_ram_offset(c->ram, pa & RV_PAGE_MASK);
     if (off == UINT64_MAX) return;
     if (!(c->x.efer & RV_EFER_LMA)) va &= 0xffffffffu;
+    unsigned watched = rv_unlikely(c->w.data) ? rv_watch_page(c, va, pa) : 0;
+    if (watched & RV_WATCH_READ) return;
     uint64_t page = va & RV_PAGE_MASK;
     unsigned n = (va >> RV_PAGE_SHIFT) & (RV_TLB_SIZE - 1);
     uint64_t addend = (uint64_t)(uintptr_t)(c->ram->host + off) - page;
     c->tlb->used = true;
     c->tlb->r[n] = (struct rv_tlbe){0 - page, addend};
-    if (!write) return;
+    if (!write || watched) return;
     struct rv_page *p = &c->mmu->pages[off >> RV_PAGE_SHIFT];
     if (p->code || p->pt_gen == c->mmu->gen) return;
     p->write_gen = c->mmu->gen;
@@ -317,6 +324,8 @@ uint64_t rv_mmu_fetch(struct rv_interp *c, uint64_t va) {
     struct rv_tlbe *e = rv_tlb_at(c->tlb->x, va);
     if (rv_likely(rv_tlb_hit(e, va))) return e->addend | (va & 0xfff);
     uint64_t pa = translate(c, NULL, va, RV_ACC_FETCH | access_of(c));
+    uint64_t off = rv_ram_offset(c->ram, pa);
+    if (off != UINT64_MAX) c->ram->executed[off >> RV_PAGE_SHIFT] = 1;
     if (c->tlb != &c->tlbs[RV_TLB_NEVER]) {
         c->tlb->used = true;
         *e = (struct rv_tlbe){0 - (va & RV_PAGE_MASK), pa & RV_PAGE_MASK};
@@ -436,8 +445,14 @@ static void check_watch(struct rv_interp *c, const struct rv_insn *i, uint64_t v
 static uint64_t load(struct rv_interp *c, const struct rv_insn *i, uint64_t va, unsigned size,
                      unsigned access) {
     unsigned first = RV_PAGE_SIZE - (va & 0xfff);
-    if (rv_likely(size <= first)) return phys_load(c, i, translate(c, i, va, access), size);
-    uint64_t pa1 = translate(c, i, va, access), pa2 = translate(c, i, va + first, access);
+    uint64_t pa1 = translate(c, i, va, access);
+    if (rv_likely(size <= first)) {
+        rv_watch_data(c, i, va, pa1, size, RV_WATCH_READ);
+        return phys_load(c, i, pa1, size);
+    }
+    uint64_t pa2 = translate(c, i, va + first, access);
+    rv_watch_data(c, i, va, pa1, first, RV_WATCH_READ);
+    rv_watch_data(c, i, va + first, pa2, size - first, RV_WATCH_READ);
     return phys_load(c, i, pa1, first) | phys_load(c, i, pa2, size - first) << (8 * first);
 }
 
@@ -448,12 +463,15 @@ static void store(struct rv_interp *c, const struct rv_insn *i, uint64_t va, uns
     uint64_t pa1 = translate(c, i, va, access);
     if (rv_likely(size <= first)) {
         prepare_store(c, i, pa1, size);
+        rv_watch_data(c, i, va, pa1, size, RV_WATCH_WRITE);
         phys_store(c, i, pa1, size, value);
         return;
     }
     uint64_t pa2 = translate(c, i, va + first, access);
     prepare_store(c, i, pa1, first);
     prepare_store(c, i, pa2, size - first);
+    rv_watch_data(c, i, va, pa1, first, RV_WATCH_WRITE);
+    rv_watch_data(c, i, va + first, pa2, size - first, RV_WATCH_WRITE);
     phys_store(c, i, pa1, first, value);
     phys_store(c, i, pa2, size - first, value >> (8 * first));
 }
@@ -465,6 +483,7 @@ uint64_t rv_load_slow(struct rv_interp *c, const struct rv_insn *i, uint64_t va,
     if (size > first) return load(c, i, va, size, access_of(c));
     uint64_t pa = translate(c, i, va, access_of(c));
     fill(c, va, pa, false);
+    rv_watch_data(c, i, va, pa, size, RV_WATCH_READ);
     return phys_load(c, i, pa, size);
 }
 
@@ -480,6 +499,7 @@ void rv_store_slow(struct rv_interp *c, const struct rv_insn *i, uint64_t va, un
     uint64_t pa = translate(c, i, va, access_of(c) | RV_ACC_WRITE);
     prepare_store(c, i, pa, size);
     fill(c, va, pa, true);
+    rv_watch_data(c, i, va, pa, size, RV_WATCH_WRITE);
     phys_store(c, i, pa, size, value);
 }
 

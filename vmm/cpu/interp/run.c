@@ -13,8 +13,9 @@
 #include "vmm/cpu/interp/mmu.h"
 #include "vmm/cpu/interp/ops.h"
 #include "vmm/cpu/interp/seg.h"
+#include "vmm/cpu/interp/watch.h"
 
-enum leave_how { BY_FAULT = 1, BY_ALONE, BY_RESTART, BY_SOFT_INT };
+enum leave_how { BY_FAULT = 1, BY_ALONE, BY_RESTART, BY_SOFT_INT, BY_WATCH };
 
 /* How often a stop request is looked at without an instruction retiring before the engine says that
  * it never will: string instructions over the whole address space, or exceptions without end. */
@@ -54,6 +55,7 @@ void rv_alone(struct rv_interp *c, const struct rv_insn *i) {
 }
 
 void rv_restart(struct rv_interp *c, const struct rv_insn *i) { leave_by(c, i, BY_RESTART); }
+void rv_stop_before(struct rv_interp *c, const struct rv_insn *i) { leave_by(c, i, BY_WATCH); }
 
 void rv_soft_interrupt(struct rv_interp *c, const struct rv_insn *i, unsigned vector,
                        bool privileged) {
@@ -123,6 +125,8 @@ static void take(struct rv_interp *c, struct rv_fault f, uint64_t insn_rip, bool
     }
     c->delivering = false;
     c->on_fault = outer;
+    /* A software interrupt that was taken is an instruction that retired. */
+    if (!c->pending.soft) rv_watch_took(c);
     rv_leave(c);
 }
 
@@ -195,7 +199,8 @@ static int boundary(struct rv_interp *c) {
             if (c->shutdown) return RV_RUN_TRIPLE_FAULT;
         }
     }
-    c->step = c->watching || shadowed(c) || (x->rflags & RV_FL_RF);
+    if (c->w.seen_count && rv_watch_report(c)) return RV_RUN_WATCH;
+    c->step = c->watching || shadowed(c) || (x->rflags & RV_FL_RF) || c->w.every;
     if (c->step) rv_leave(c);
     return -1;
 }
@@ -214,9 +219,10 @@ static struct before step_begin(struct rv_interp *c) {
 
 static void step_end(struct rv_interp *c, struct before b, const struct rv_insn *i) {
     struct rv_x86 *x = &c->x;
-    if (b.rf && i->op != rv_op_iret) x->rflags &= ~(uint64_t)RV_FL_RF;
+    rv_op op = i->op == rv_op_watched ? c->block->first_op : i->op;
+    if (b.rf && op != rv_op_iret) x->rflags &= ~(uint64_t)RV_FL_RF;
     /* SYSCALL masks TF before the trap is looked for; MOV SS drops it. */
-    if (b.tf && !x->movss_shadow && (i->op != rv_op_syscall || (x->rflags & RV_FL_TF))) {
+    if (b.tf && !x->movss_shadow && (op != rv_op_syscall || (x->rflags & RV_FL_TF))) {
         x->pending_db = 1;
         x->pending_dr6 |= 1u << 14;
     }
@@ -238,6 +244,7 @@ static void after_leaving(struct rv_interp *c, enum leave_how how) {
     c->single = false;
     switch (how) {
     case BY_ALONE: c->alone = true; break;
+    case BY_WATCH: c->w.stop = true; break;
     case BY_RESTART:
         c->partial = true;
         /* A trap between two elements; RF shows that the instruction goes on (SDM 3B 18.3.1.1). */
@@ -267,6 +274,7 @@ static void after_leaving(struct rv_interp *c, enum leave_how how) {
     case BY_FAULT:
         /* Data breakpoints that the instruction touched before it faulted do not count. */
         if (i) c->x.pending_db = 0, c->x.pending_dr6 = 0;
+        rv_watch_faulted(c, i);
         take(c, c->fault, 0, false);
         break;
     }
@@ -289,6 +297,10 @@ static int dispatch(struct rv_interp *c, rv_icount until) {
     if (how) {
         after_leaving(c, (enum leave_how)how);
         from = NULL;
+        if (rv_unlikely(c->w.stop)) {
+            c->w.stop = false;
+            return RV_RUN_WATCH;
+        }
     }
     for (;;) {
         /* First of all: what is due after the last instruction belongs to the next run, so that a
@@ -309,7 +321,7 @@ static int dispatch(struct rv_interp *c, rv_icount until) {
         }
         if (c->hooks && !c->single && c->hooks->enter(c, b, until)) {
             from = NULL;
-            c->partial = false;
+            if (rv_unlikely(c->w.seen_count) && rv_watch_report(c)) return RV_RUN_WATCHED;
             continue;
         }
         if (rv_unlikely(!(c->mode & RV_MODE_64))) b = check_limit(c, b);
@@ -319,6 +331,11 @@ static int dispatch(struct rv_interp *c, rv_icount until) {
             b->insn[0].op(c, b->insn);
             from = b;
         } else {
+            /* Before anything of the instruction happens, shadows included. */
+            if ((c->w.every || b->watched) && rv_watch_arrive(c)) {
+                c->single = false;
+                return RV_RUN_WATCH;
+            }
             struct before before = {0};
             bool step = c->step;
             c->alone = c->step = false;
@@ -327,6 +344,11 @@ static int dispatch(struct rv_interp *c, rv_icount until) {
             c->single = false;
             from = NULL;
             if (step) step_end(c, before, b->insn);
+            if (rv_unlikely(c->w.seen_count)) {
+                c->x.icount = c->end_icount;
+                c->partial = false;
+                if (rv_watch_report(c)) return RV_RUN_WATCHED;
+            }
         }
         c->x.icount = c->end_icount;
         c->partial = false;
@@ -374,16 +396,25 @@ void rv_interp_get(struct rv_engine *e, struct rv_x86 *out) {
     out->rflags = rv_flags_get(rv_interp_of(e));
 }
 
-int rv_interp_set(struct rv_engine *e, const struct rv_x86 *in, struct rv_err *err) {
+int rv_interp_restore(struct rv_engine *e, const struct rv_x86 *in, struct rv_err *err) {
     (void)err;
     struct rv_interp *c = rv_interp_of(e);
     c->x = *in;
     rv_flags_set(c, in->rflags);
     c->shutdown = c->alone = c->step = c->partial = c->mid_string = false;
+    rv_watch_reset(c);
     rv_mmu_flush(c);
-    rv_block_flush(c);
     rv_mmu_mode(c);
     return 0;
+}
+
+int rv_interp_set(struct rv_engine *e, const struct rv_x86 *in, struct rv_err *err) {
+    rv_block_flush(rv_interp_of(e));
+    return rv_interp_restore(e, in, err);
+}
+
+void rv_interp_watch(struct rv_engine *e, const struct rv_watch *w) {
+    rv_watch_set(rv_interp_of(e), w);
 }
 
 void rv_interp_kick(struct rv_engine *e) {
@@ -404,12 +435,14 @@ static void ram_written(void *ctx, uint64_t offset, uint64_t len) {
     }
 }
 
-/* Clean pages must be noticed when they are written again: drop the cached right to write. */
+/* Pages must be noticed when they are written or fetched from again: drop the cached rights. */
 static void ram_cleaned(void *ctx) {
     struct rv_interp *c = ctx;
     for (unsigned s = 0; s < RV_TLB_SETS; s++)
         if (c->tlbs[s].used)
-            for (unsigned i = 0; i < RV_TLB_SIZE; i++) c->tlbs[s].w[i].tag = rv_tlb_empty(i);
+            for (unsigned i = 0; i < RV_TLB_SIZE; i++)
+                c->tlbs[s].w[i].tag = c->tlbs[s].x[i].tag = rv_tlb_empty(i);
+    if (c->hooks) c->hooks->unmapped(c);
 }
 
 void rv_interp_destroy(struct rv_engine *e) {
@@ -449,6 +482,7 @@ int rv_interp_make(struct rv_engine **out, const struct rv_engine_ops *ops, size
     ram->on_clean = ram_cleaned;
     rv_x86_reset(&c->x);
     rv_flags_set(c, c->x.rflags);
+    rv_watch_reset(c);
     rv_mmu_mode(c);
     *out = &c->engine;
     return 0;
@@ -471,5 +505,7 @@ const struct rv_engine_ops rv_engine_interpret = {
     .icount = rv_interp_icount,
     .get = rv_interp_get,
     .set = rv_interp_set,
+    .restore = rv_interp_restore,
+    .watch = rv_interp_watch,
     .kick = rv_interp_kick,
 };

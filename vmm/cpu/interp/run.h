@@ -8,6 +8,9 @@
  * instructions whose progress is in the registers. Does not return. */
 void rv_restart(struct rv_interp *c, const struct rv_insn *i) __attribute__((noreturn));
 
+/* Leaves run() before i, the first of its block: the host said stop. Does not return. */
+void rv_stop_before(struct rv_interp *c, const struct rv_insn *i) __attribute__((noreturn));
+
 /* Takes software interrupt vector: INT n, INT3, INTO, or INT1 with privileged set, which no gate's
  * DPL keeps out. Does not return. */
 void rv_soft_interrupt(struct rv_interp *c, const struct rv_insn *i, unsigned vector,
@@ -38,6 +41,8 @@ void rv_interp_nmi(struct rv_engine *e);
 rv_icount rv_interp_icount(struct rv_engine *e);
 void rv_interp_get(struct rv_engine *e, struct rv_x86 *out);
 int rv_interp_set(struct rv_engine *e, const struct rv_x86 *in, struct rv_err *err);
+int rv_interp_restore(struct rv_engine *e, const struct rv_x86 *in, struct rv_err *err);
+void rv_interp_watch(struct rv_engine *e, const struct rv_watch *w);
 void rv_interp_kick(struct rv_engine *e);
 
 #endif

@@ -108,6 +108,11 @@ static int kvm_run(struct rv_engine *e, rv_icount until, bool want_window, struc
     if (until < k->x.icount)
         return rv_fail(err, RV_E_BUG, "asked to run to instruction %llu from %llu",
                        (unsigned long long)until, (unsigned long long)k->x.icount);
+    if (k->watched) {
+        int r = interp_run(k, until, want_window, err);
+        look(k);
+        return r;
+    }
     for (;;) {
         struct rv_kvm_plain p = {.mnemonic = ZYDIS_MNEMONIC_INVALID};
         if (!unusual(k)) {
@@ -180,6 +185,12 @@ static int kvm_set(struct rv_engine *e, const struct rv_x86 *in, struct rv_err *
     return 0;
 }
 
+static void kvm_watch(struct rv_engine *e, const struct rv_watch *w) {
+    struct rv_kvm *k = of(e);
+    k->watched = w;
+    k->interp->ops->watch(k->interp, w);
+}
+
 /* KVM_RUN ends at once while immediate_exit is set (4.10, KVM_RUN). It is set before `kicked`,
  * which is what clears it: the other way round it could stay set for ever. */
 static void kvm_kick(struct rv_engine *e) {
@@ -233,5 +244,7 @@ const struct rv_engine_ops rv_engine_kvm = {
     .icount = kvm_icount,
     .get = kvm_get,
     .set = kvm_set,
+    .restore = kvm_set,
+    .watch = kvm_watch,
     .kick = kvm_kick,
 };

@@ -58,6 +58,7 @@ static bool fetch(struct look *l) {
     if (l->code64 && !(canonical(va) && canonical(va + ZYDIS_MAX_INSTRUCTION_LENGTH))) return false;
     uint64_t off;
     if (!rv_kvm_walk(k, va, RV_KVM_FETCH, &off)) return false;
+    k->ram->executed[off >> RV_PAGE_SHIFT] = 1;
     size_t here = RV_PAGE_SIZE - (va & 0xfff);
     uint8_t both[2 * ZYDIS_MAX_INSTRUCTION_LENGTH];
     const uint8_t *bytes = k->ram->host + off;
@@ -65,6 +66,7 @@ static bool fetch(struct look *l) {
     ZyanStatus s = ZydisDecoderDecodeFull(&k->decoder[mode], bytes, size, &l->z, l->op);
     if (s == ZYDIS_STATUS_NO_MORE_DATA && size < ZYDIS_MAX_INSTRUCTION_LENGTH) {
         if (!rv_kvm_walk(k, va + size, RV_KVM_FETCH, &off)) return false;
+        k->ram->executed[off >> RV_PAGE_SHIFT] = 1;
         memcpy(both, bytes, size);
         memcpy(both + size, k->ram->host + off, ZYDIS_MAX_INSTRUCTION_LENGTH);
         s = ZydisDecoderDecodeFull(&k->decoder[mode], both, size + ZYDIS_MAX_INSTRUCTION_LENGTH,

@@ -26,7 +26,7 @@ static void link_last(struct rv_interp *c, struct rv_tb *to) {
 static bool enter(struct rv_interp *c, struct rv_block *b, rv_icount until) {
     struct rv_xlate *x = c->xlate;
     unsigned set = (unsigned)(c->tlb - c->tlbs);
-    if (!(c->mode & RV_MODE_64) || b->plain || set == RV_TLB_NEVER) return false;
+    if (!(c->mode & RV_MODE_64) || b->plain || b->watched || set == RV_TLB_NEVER) return false;
     struct rv_tb *tb = b->tb[set];
     if (rv_unlikely(!tb)) {
         if (b->heat < x->hot) {
@@ -54,6 +54,7 @@ static bool enter(struct rv_interp *c, struct rv_block *b, rv_icount until) {
     enter_fn go = (enter_fn)(uintptr_t)(x->rx + x->enter);
     struct rv_out *out = (struct rv_out *)(uintptr_t)go(c, tb->entry);
     if (!out) return true;
+    rv_icount before = c->x.icount;
     c->x.icount = until - (rv_icount)c->hot.left;
     switch (out->how) {
     case RV_OUT_JUMP:
@@ -69,6 +70,7 @@ static bool enter(struct rv_interp *c, struct rv_block *b, rv_icount until) {
         x->refused = out->tb->b;
         break;
     }
+    if (c->x.icount != before) c->partial = false;
     return true;
 }
 
@@ -150,5 +152,7 @@ const struct rv_engine_ops rv_engine_translate = {
     .icount = rv_interp_icount,
     .get = rv_interp_get,
     .set = rv_interp_set,
+    .restore = rv_interp_restore,
+    .watch = rv_interp_watch,
     .kick = rv_interp_kick,
 };

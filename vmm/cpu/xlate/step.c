@@ -17,6 +17,8 @@ uint64_t rv_xlate_step(struct rv_interp *c, const struct rv_insn *i, uint64_t wi
     /* Alone, an operation may do everything: reach devices, change code and page tables. What
      * translated code relies on is looked at afterwards. */
     struct rv_block *one = rv_block_one(c, b, i->at);
+    c->x.icount = c->end_icount - 1;
+    c->x.rip = one->va;
     c->block = one;
     c->single = true;
     c->changed = false;
