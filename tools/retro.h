@@ -31,7 +31,7 @@ struct retro_command {
     int (*main)(int argc, char **argv); /* argv[0] is the subcommand; returns an exit status */
 };
 extern const struct retro_command retro_cmd_run, retro_cmd_record, retro_cmd_replay, retro_cmd_info,
-    retro_cmd_events, retro_cmd_verify, retro_cmd_salvage, retro_cmd_doctor;
+    retro_cmd_events, retro_cmd_verify, retro_cmd_salvage, retro_cmd_doctor, retro_cmd_lockstep;
 
 /* Prints "retro: <message>" to stderr and returns the exit status of err->code. */
 int retro_error(const struct rv_err *err);
