@@ -69,10 +69,17 @@ static int parse(int argc, char **argv, struct args *a) {
 
 /* ---- two machines ---- */
 
+/* A state to come back to. */
+struct place {
+    struct rv_buf state;
+    uint8_t *ram; /* as large as the guest's; untouched where that never changed */
+};
+
 struct pair {
     struct rv_replay *rp[2];
     struct rv_x86 x[2];
     struct rv_end end[2];
+    struct place place[2];
     bool ended; /* both, alike */
     rv_icount at;
 };
@@ -82,8 +89,11 @@ static struct rv_machine *machine(const struct pair *p, unsigned n) {
 }
 
 static void close_pair(struct pair *p) {
-    rv_replay_free(p->rp[0]);
-    rv_replay_free(p->rp[1]);
+    for (unsigned n = 0; n < 2; n++) {
+        rv_replay_free(p->rp[n]);
+        rv_buf_release(&p->place[n].state);
+        free(p->place[n].ram);
+    }
     *p = (struct pair){0};
 }
 
@@ -98,6 +108,7 @@ static int open_pair(struct pair *p, const struct args *a, struct rv_err *err) {
             .player = {.target = 0, .stop_request = &retro_stop}};
         int r = rv_replay_begin(&p->rp[n], &config, NULL, NULL, err);
         if (r) return r;
+        p->place[n].ram = rv_alloc(rv_machine_ram(machine(p, n))->size);
     }
     return 0;
 }
@@ -133,6 +144,51 @@ static bool same(const struct pair *p, bool ram) {
     return !ram || same_ram(p);
 }
 
+/* ---- places ---- */
+
+/* Remembers where both are, which has to be a position that was advanced to. */
+static int remember(struct pair *p, struct rv_err *err) {
+    for (unsigned n = 0; n < 2; n++) {
+        struct place *at = &p->place[n];
+        struct rv_ram *ram = rv_machine_ram(machine(p, n));
+        rv_buf_clear(&at->state);
+        int r = rv_machine_save(machine(p, n), &at->state, err);
+        if (r) return r;
+        rv_player_save(rv_replay_player(p->rp[n]), &at->state);
+        uint8_t *changed = rv_ram_changed(ram);
+        for (uint64_t page = 0; page < ram->size >> RV_PAGE_SHIFT; page++) {
+            if (!changed[page]) continue;
+            uint64_t off = page << RV_PAGE_SHIFT;
+            memcpy(at->ram + off, ram->host + off, RV_PAGE_SIZE);
+            changed[page] = 0;
+        }
+    }
+    return 0;
+}
+
+static int come_back(struct pair *p, struct rv_err *err) {
+    for (unsigned n = 0; n < 2; n++) {
+        struct place *at = &p->place[n];
+        struct rv_ram *ram = rv_machine_ram(machine(p, n));
+        uint8_t *changed = rv_ram_changed(ram);
+        for (uint64_t page = 0; page < ram->size >> RV_PAGE_SHIFT; page++) {
+            if (!changed[page]) continue;
+            uint64_t off = page << RV_PAGE_SHIFT;
+            rv_gpa gpa = off < RV_RAM_LOW_LIMIT ? off : off - RV_RAM_LOW_LIMIT + RV_RAM_HIGH_BASE;
+            rv_ram_write(ram, gpa, at->ram + off, RV_PAGE_SIZE);
+        }
+        /* What was just put back is not a change to what is remembered. */
+        changed = rv_ram_changed(ram);
+        memset(changed, 0, ram->size >> RV_PAGE_SHIFT);
+        struct rv_cursor in = rv_cursor_of(at->state.data, at->state.len);
+        int r = rv_machine_load(machine(p, n), &in, err);
+        if (!r) r = rv_player_load(rv_replay_player(p->rp[n]), &in, err);
+        if (r) return r;
+    }
+    p->ended = false;
+    return 0;
+}
+
 /* ---- the search ---- */
 
 struct finding {
@@ -148,48 +204,64 @@ static void progress(const struct args *a, rv_icount at) {
         fprintf(stderr, "\rretro: alike up to instruction %s", retro_group(at, n));
 }
 
-/* Compares at from, from + step ... to; RAM at least every ram_every instructions. Leaves the pair
- * where it stopped. */
-static int scan(struct pair *p, const struct args *a, rv_icount from, rv_icount to, rv_icount step,
-                rv_icount ram_every, struct finding *f, struct rv_err *err) {
-    rv_icount next_ram = from;
-    f->agreed = 0;
-    f->differs = false;
-    for (rv_icount next = from;;) {
+/* Compares on the way from a->from to a->to. When they differ, the pair remembers the last place
+ * where everything was alike. */
+static int scan(struct pair *p, const struct args *a, struct finding *f, struct rv_err *err) {
+    rv_icount next_ram = a->from;
+    for (rv_icount next = a->from;;) {
         int r = advance(p, a, next, err);
         if (r || interrupted()) return r;
-        bool last = p->ended || p->at >= to, ram = last || p->at >= next_ram;
+        bool last = p->ended || p->at >= a->to, ram = last || p->at >= next_ram;
         f->compared++;
         if (!same(p, ram)) {
             f->differs = true;
             f->at = p->at;
             return 0;
         }
+        f->end = p->at;
         if (ram) {
             f->agreed = p->at;
-            next_ram = p->at + ram_every;
+            next_ram = p->at + RAM_EVERY;
             progress(a, p->at);
         }
-        f->end = p->at;
         if (last) return 0;
-        next = p->at + step < to ? p->at + step : to;
+        if (ram) r = remember(p, err);
+        if (r) return r;
+        next = a->to - p->at > a->every ? p->at + a->every : a->to;
     }
 }
 
-/* From "alike at agreed, not at at" to neighbours. Each round plays from the start again. */
-static int bisect(struct pair *p, const struct args *a, struct finding *f, struct rv_err *err) {
-    while (f->at > f->agreed + 1 && !interrupted()) {
-        rv_icount from = f->agreed, to = f->at, step = (to - from + 511) / 512;
-        close_pair(p);
-        int r = open_pair(p, a, err);
-        if (!r) r = scan(p, a, from, to, step, step, f, err);
-        if (r) return r;
-        if (!f->differs)
-            return rv_fail(err, RV_E_BUG,
-                           "the difference before instruction %llu did not show a second time",
-                           (unsigned long long)to);
+/* Whether they differ at `at` after running there from the remembered place with the same stops as
+ * the scan made. */
+static int probe(struct pair *p, const struct args *a, rv_icount from, rv_icount at, bool *differ,
+                 struct rv_err *err) {
+    int r = come_back(p, err);
+    for (rv_icount next = from; !r && next < at;) {
+        next = at - next > a->every ? next + a->every : at;
+        r = advance(p, a, next, err);
     }
-    return 0;
+    *differ = !r && !same(p, true);
+    return r;
+}
+
+/* From "alike at agreed, not at `at`" to neighbours. */
+static int bisect(struct pair *p, const struct args *a, struct finding *f, struct rv_err *err) {
+    rv_icount from = f->agreed;
+    if (f->at == from) return 0;
+    bool differ;
+    while (f->at > f->agreed + 1 && !interrupted()) {
+        rv_icount middle = f->agreed + (f->at - f->agreed) / 2;
+        int r = probe(p, a, from, middle, &differ, err);
+        if (r) return r;
+        *(differ ? &f->at : &f->agreed) = middle;
+    }
+    int r = probe(p, a, from, f->at, &differ, err);
+    if (!r && !differ)
+        r = rv_fail(err, RV_E_BUG,
+                    "the difference at instruction %llu did not show a second time; compare "
+                    "less often to leave the engines alone for longer",
+                    (unsigned long long)f->at);
+    return r;
 }
 
 /* ---- the report ---- */
@@ -259,15 +331,10 @@ static void first_ram_difference(const struct pair *p, const char *const names[2
 
 static void report(struct pair *p, const struct args *a, const struct finding *f) {
     const char *const names[2] = {a->engine[0]->name, a->engine[1]->name};
-    printf("engines differ after instruction %llu:\n", (unsigned long long)f->at);
+    printf("%s and %s differ at instruction %llu:\n", names[0], names[1],
+           (unsigned long long)f->at);
     struct rv_err err = {0};
     struct rv_x86 before = {0};
-    struct pair again;
-    if (!open_pair(&again, a, &err) && !advance(&again, a, f->agreed, &err)) {
-        before = again.x[0];
-        disassemble(&before, rv_machine_ram(machine(&again, 0)), stdout);
-    }
-    close_pair(&again);
     struct rv_buf dump[2] = {{0}, {0}};
     for (unsigned n = 0; n < 2; n++) rv_state_dump(rv_x86_fields, &p->x[n], "cpu", &dump[n]);
     dump_differences(&dump[0], &dump[1], names, stdout);
@@ -275,10 +342,14 @@ static void report(struct pair *p, const struct args *a, const struct finding *f
     if (p->end[0].reason != p->end[1].reason)
         for (unsigned n = 0; n < 2; n++)
             printf("  %s: %s\n", names[n], rv_stop_text(p->end[n].reason));
-    puts("state before it:");
-    rv_buf_clear(&dump[0]);
-    rv_state_dump(rv_x86_fields, &before, "cpu", &dump[0]);
-    fwrite(dump[0].data, 1, dump[0].len, stdout);
+    if (!come_back(p, &err) && !advance(p, a, f->at - 1, &err)) {
+        before = p->x[0];
+        printf("the instruction before that, and %s's state before it:\n", names[0]);
+        disassemble(&before, rv_machine_ram(machine(p, 0)), stdout);
+        rv_buf_clear(&dump[0]);
+        rv_state_dump(rv_x86_fields, &before, "cpu", &dump[0]);
+        fwrite(dump[0].data, 1, dump[0].len, stdout);
+    }
     rv_buf_release(&dump[0]);
     rv_buf_release(&dump[1]);
 }
@@ -296,7 +367,7 @@ static int lockstep_main(int argc, char **argv) {
     for (unsigned n = 0; !r && n < 2; n++)
         r = retro_engine(a.names[n], false, &a.engine[n], &err);
     if (!r) r = open_pair(&p, &a, &err);
-    if (!r) r = scan(&p, &a, a.from, a.to, a.every, RAM_EVERY, &f, &err);
+    if (!r) r = scan(&p, &a, &f, &err);
     if (!r && f.differs) r = bisect(&p, &a, &f, &err);
     if (!a.quiet && isatty(STDERR_FILENO)) fputs("\r\033[K", stderr);
     char n[2][32];
