@@ -25,7 +25,7 @@ struct rv_blocks {
     struct rv_block *hash[HASH_SIZE];
     struct code_page **pages; /* one a RAM page, NULL without code */
     struct rv_block *dead;    /* to be freed when surely no longer running; linked by hash_next */
-    struct rv_block *first;   /* room for rv_block_one and for code outside RAM */
+    struct rv_block *first;   /* room for rv_block_first and for code outside RAM */
     size_t memory;
     struct rv_insn scratch[RV_BLOCK_INSNS + 1];
 };
@@ -43,6 +43,8 @@ static void bury(struct rv_blocks *bs) {
     while (bs->dead) {
         struct rv_block *b = bs->dead;
         bs->dead = b->hash_next;
+        for (unsigned n = 0; b->one && n < b->n; n++) free(b->one[n]);
+        free(b->one);
         free(b);
     }
 }
@@ -264,6 +266,13 @@ struct rv_block *rv_block_find(struct rv_interp *c, uint64_t va) {
     return b;
 }
 
+struct rv_block *rv_block_known(struct rv_interp *c, uint64_t va, uint64_t pa) {
+    struct rv_block *b = c->blocks->hash[hash_of(pa, va, c->mode)];
+    while (b && !(b->va == va && b->pa == pa && b->mode == c->mode && !b->crosses))
+        b = b->hash_next;
+    return b;
+}
+
 struct rv_block *rv_block_link(struct rv_interp *c, struct rv_block *from, uint64_t va) {
     if (from->dead || from == c->blocks->first) return rv_block_find(c, va);
     struct rv_chain *l = &from->chain[va == from->va + from->len];
@@ -275,9 +284,7 @@ struct rv_block *rv_block_link(struct rv_interp *c, struct rv_block *from, uint6
     return b;
 }
 
-struct rv_block *rv_block_one(struct rv_interp *c, const struct rv_block *b, unsigned at) {
-    struct rv_block *f = c->blocks->first;
-    if (b == f) return f;
+static void make_one(struct rv_block *f, const struct rv_block *b, unsigned at) {
     struct rv_insn i = b->insn[at];
     *f = (struct rv_block){.va = b->va + i.off,
                            .pa = b->pa + i.off,
@@ -289,5 +296,20 @@ struct rv_block *rv_block_one(struct rv_interp *c, const struct rv_block *b, uns
     i.off = i.at = 0;
     f->insn[0] = i;
     f->insn[1] = (struct rv_insn){.op = rv_op_block_end, .off = i.len};
+}
+
+struct rv_block *rv_block_first(struct rv_interp *c, const struct rv_block *b) {
+    struct rv_block *f = c->blocks->first;
+    if (b != f) make_one(f, b, 0);
     return f;
+}
+
+struct rv_block *rv_block_one(struct rv_block *b, unsigned at) {
+    if (!b->one) b->one = rv_alloc(b->n * sizeof(struct rv_block *));
+    struct rv_block *one = b->one[at];
+    if (!one) {
+        one = b->one[at] = rv_alloc(sizeof *one + 2 * sizeof one->insn[0]);
+        make_one(one, b, at);
+    }
+    return one;
 }

@@ -108,6 +108,7 @@ struct rv_block {
     struct rv_block *hash_next;
     struct rv_block_link in_page[2]; /* in its page's list, and its tail's: they may be one */
     struct rv_tb *tb[RV_TLB_SETS];   /* its translation for each set, vmm/cpu/xlate's */
+    struct rv_block **one;           /* a block for each instruction alone, where there was need */
     struct rv_insn insn[];
 };
 
@@ -195,7 +196,7 @@ struct rv_hot {
     uint64_t jump_mask; /* and a jump table's */
     uint64_t align_mask; /* of a sum of tag and address: not zero unless hit and 16-byte aligned */
     int64_t left;     /* instructions until the engine must stop, this block's taken off */
-    uint64_t temp[2]; /* of one instruction's translation, or of leaving */
+    uint64_t temp[3];   /* of one instruction's translation, or of leaving */
     uint64_t vec;     /* enum rv_vec_state */
     uint64_t host_sp; /* the host's stack while translated code runs */
     uint64_t mxcsr;   /* what our own code runs with */

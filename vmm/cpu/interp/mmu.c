@@ -333,6 +333,21 @@ uint64_t rv_mmu_fetch(struct rv_interp *c, uint64_t va) {
     return pa;
 }
 
+bool rv_mmu_try_fetch(struct rv_interp *c, uint64_t va, uint64_t *pa) {
+    struct rv_tlbe *e = rv_tlb_at(c->tlb->x, va);
+    if (!rv_tlb_hit(e, va)) {
+        uint32_t error;
+        if (!rv_canonical(va) || c->w.data) return false;
+        if (rv_mmu_walk(c, va, RV_ACC_FETCH | access_of(c), pa, &error)) return false;
+        uint64_t off = rv_ram_offset(c->ram, *pa);
+        if (off != UINT64_MAX) c->ram->executed[off >> RV_PAGE_SHIFT] = 1;
+        c->tlb->used = true;
+        *e = (struct rv_tlbe){0 - (va & RV_PAGE_MASK), *pa & RV_PAGE_MASK};
+    }
+    *pa = e->addend | (va & 0xfff);
+    return true;
+}
+
 /* ---- physical access ---- */
 
 static uint64_t mmio_read(struct rv_interp *c, const struct rv_insn *i, uint64_t pa,

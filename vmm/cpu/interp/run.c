@@ -286,7 +286,7 @@ static struct rv_block *check_limit(struct rv_interp *c, struct rv_block *b) {
     if (rv_likely(c->x.rip + b->len - 1 <= limit)) return b;
     if (c->x.rip + b->insn[0].len - 1 > limit) rv_raise_error(c, NULL, RV_VEC_GP, 0);
     c->single = true;
-    return rv_block_one(c, b, 0);
+    return rv_block_first(c, b);
 }
 
 static int dispatch(struct rv_interp *c, rv_icount until) {
@@ -317,7 +317,7 @@ static int dispatch(struct rv_interp *c, rv_icount until) {
         struct rv_block *b = from ? rv_block_follow(c, from, va) : rv_block_find(c, va);
         if (rv_unlikely(b->n > left || c->step || c->alone)) {
             c->single = true;
-            b = rv_block_one(c, b, 0);
+            b = rv_block_first(c, b);
         }
         if (c->hooks && !c->single && c->hooks->enter(c, b, until)) {
             from = NULL;

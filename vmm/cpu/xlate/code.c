@@ -41,14 +41,20 @@ static void set_vec(struct rv_emit *e, uint32_t state) {
     rv_put32(e, state);
 }
 
-/* Guest registers and flags to struct rv_interp; keeps rcx and r10. */
-static void save(struct rv_emit *e) {
+/* RAX and the flags to struct rv_interp, and back but for RAX; both change rax. */
+static void save_flags(struct rv_emit *e) {
     rv_emit_store(e, HAX, rv_mem(HSP, RV_AT_GPR(RV_RAX)));
     PUT(e, 0x9f, 0x0f, 0x90, 0xc0); /* lahf; seto al */
     rv_emit_insn(e, (struct rv_enc){.opsize = true, .opcode = 0x89}, HAX, rv_mem(HSP, RV_AT(fl)));
-    for (unsigned n = 1; n < RV_GPRS; n++)
-        if (rv_xlate_host[n] != HNONE)
-            rv_emit_store(e, rv_xlate_host[n], rv_mem(HSP, RV_AT_GPR(n)));
+}
+static void restore_flags(struct rv_emit *e) {
+    struct rv_enc movzx = {.map = 1, .opcode = 0xb7};
+    rv_emit_insn(e, movzx, HAX, rv_mem(HSP, RV_AT(fl)));
+    PUT(e, 0x04, 0x7f, 0x9e); /* add al,127: OF; sahf */
+}
+
+/* The vector registers, if they are live, to struct rv_interp. */
+static void save_vec(struct rv_emit *e) {
     rv_emit_insn(e, (struct rv_enc){.w = true, .opcode = 0x83}, 7, RV_HOT(vec));
     rv_put8(e, RV_VEC_LIVE);
     uint8_t *other = rv_emit_jcc(e, 5);
@@ -59,9 +65,17 @@ static void save(struct rv_emit *e) {
     rv_patch(other, e->p);
 }
 
+/* Everything; keeps rcx and r10. */
+static void save(struct rv_emit *e) {
+    save_flags(e);
+    for (unsigned n = 1; n < RV_GPRS; n++)
+        if (rv_xlate_host[n] != HNONE)
+            rv_emit_store(e, rv_xlate_host[n], rv_mem(HSP, RV_AT_GPR(n)));
+    save_vec(e);
+}
+
 static void restore(struct rv_emit *e) {
-    rv_emit_insn(e, (struct rv_enc){.map = 1, .opcode = 0xb7}, HAX, rv_mem(HSP, RV_AT(fl))); /* movzx */
-    PUT(e, 0x04, 0x7f, 0x9e); /* add al,127: OF; sahf */
+    restore_flags(e);
     for (unsigned n = 0; n < RV_GPRS; n++)
         if (rv_xlate_host[n] != HNONE)
             rv_emit_load(e, rv_xlate_host[n], rv_mem(HSP, RV_AT_GPR(n)));
@@ -120,6 +134,44 @@ static void emit_step(struct rv_emit *e, bool with_vec) {
     emit_return(e);
 }
 
+/* r10: an address, r11: where to go on with its code in r11, when there is any. Else a step of the
+ * struct rv_insn at rcx, or out by the struct rv_out at rcx. The jump leads to the beginning of a
+ * block, which asks for the vector registers itself. */
+static void emit_find(struct rv_emit *e, bool step, const uint8_t *otherwise) {
+    static const uint8_t lost[] = {RV_RDX, RV_RBX, RV_RSI, RV_RDI, RV_RCX, RV_RSP};
+    rv_emit_store(e, H11, RV_HOT(temp[0]));
+    rv_emit_store(e, HCX, RV_HOT(temp[2]));
+    save_flags(e);
+    for (unsigned n = 0; n < RV_COUNT(lost); n++)
+        rv_emit_store(e, rv_xlate_host[lost[n]], rv_mem(HSP, RV_AT_GPR(lost[n])));
+    save_vec(e);
+    rv_emit_lea(e, HDI, rv_mem(HSP, -RV_SP_BIAS));
+    rv_emit_lea(e, HSI, rv_mem(H10, 0));
+    if (step)
+        rv_emit_lea(e, HDX, rv_mem(HCX, 0));
+    else
+        rv_emit_imm(e, HDX, 0);
+    rv_emit_lea(e, HBX, rv_mem(HSP, 0));
+    rv_emit_load(e, HSP, RV_HOT(host_sp));
+    rv_emit_imm(e, HAX, (uint64_t)(uintptr_t)&rv_xlate_find);
+    PUT(e, 0xff, 0xd0); /* call rax */
+    rv_emit_lea(e, HSP, rv_mem(HBX, 0));
+    rv_emit_lea(e, H11, rv_mem(HAX, 0));
+    PUT(e, 0x48, 0x85, 0xc0); /* test rax,rax */
+    uint8_t *none = rv_emit_jcc(e, 4);
+    for (unsigned found = 0; found < 2; found++) {
+        restore_flags(e);
+        for (unsigned n = 0; n < RV_COUNT(lost); n++)
+            rv_emit_load(e, rv_xlate_host[lost[n]], rv_mem(HSP, RV_AT_GPR(lost[n])));
+        rv_emit_load(e, HAX, rv_mem(HSP, RV_AT_GPR(RV_RAX)));
+        if (found) break;
+        rv_emit_jmp_rm(e, RV_HOT(temp[0]));
+        rv_patch(none, e->p);
+    }
+    rv_emit_load(e, HCX, RV_HOT(temp[2]));
+    rv_patch(rv_emit_jmp(e), otherwise);
+}
+
 /* r11: struct rv_out for leaving without having done anything, r10: where to go on. Keeps flags. */
 static void emit_load_vec(struct rv_emit *e, const uint8_t *leave) {
     rv_emit_load(e, HCX, RV_HOT(vec));
@@ -158,6 +210,10 @@ int rv_code_new(struct rv_xlate *x, struct rv_err *err) {
     emit_step(&e, false);
     x->step_vec = (size_t)(e.p - x->rw);
     emit_step(&e, true);
+    x->find_step = (size_t)(e.p - x->rw);
+    emit_find(&e, true, x->rw + x->step);
+    x->find_leave = (size_t)(e.p - x->rw);
+    emit_find(&e, false, leave);
     x->load_vec = (size_t)(e.p - x->rw);
     emit_load_vec(&e, leave);
     x->start = x->used = ((size_t)(e.p - x->rw) + 63) & ~(size_t)63;

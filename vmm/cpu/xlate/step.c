@@ -1,5 +1,7 @@
 /* One instruction in the interpreter, on behalf of translated code. */
 #include "vmm/cpu/interp/block.h"
+#include "vmm/cpu/interp/mmu.h"
+#include "vmm/cpu/interp/ops.h"
 #include "vmm/cpu/interp/vec.h"
 #include "vmm/cpu/xlate/xlate.h"
 
@@ -9,14 +11,31 @@ enum rv_vec_state rv_xlate_vec(const struct rv_interp *c) {
     return available && masks == RV_MXCSR_MASKS ? RV_VEC_MEMORY : RV_VEC_BARRED;
 }
 
+static struct rv_block *block_of(const struct rv_insn *i) {
+    const char *first = (const char *)(i - i->at);
+    return (struct rv_block *)(uintptr_t)(first - offsetof(struct rv_block, insn));
+}
+
+const uint8_t *rv_xlate_find(struct rv_interp *c, uint64_t va, const struct rv_insn *i) {
+    uint64_t pa;
+    /* A call may still fault when it pushes: its target is not to be fetched before. */
+    bool certain = !i || i->op != rv_op_call_ind64;
+    if (!certain && !rv_tlb_hit(rv_tlb_at(c->tlb->x, va), va)) return NULL;
+    if (!rv_mmu_try_fetch(c, va, &pa)) return NULL;
+    struct rv_block *b = rv_block_known(c, va, pa);
+    struct rv_tb *tb = b ? b->tb[c->tlb - c->tlbs] : NULL;
+    if (!tb) return NULL;
+    rv_jt_put(c, tb);
+    return tb->entry;
+}
+
 uint64_t rv_xlate_step(struct rv_interp *c, const struct rv_insn *i, uint64_t with_vec) {
-    const struct rv_block *b =
-        (const struct rv_block *)((const char *)(i - i->at) - offsetof(struct rv_block, insn));
+    struct rv_block *b = block_of(i);
     bool last = i->flags & RV_I_END;
     c->end_icount = c->xlate->until - (rv_icount)(c->hot.left + (b->n - i->at)) + 1;
     /* Alone, an operation may do everything: reach devices, change code and page tables. What
      * translated code relies on is looked at afterwards. */
-    struct rv_block *one = rv_block_one(c, b, i->at);
+    struct rv_block *one = rv_block_one(b, i->at);
     c->x.icount = c->end_icount - 1;
     c->x.rip = one->va;
     c->block = one;

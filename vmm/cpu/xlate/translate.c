@@ -62,8 +62,8 @@ static uint8_t *look_up_fixed(struct rv_translation *t, uint64_t va) {
     return miss;
 }
 
-/* The code for the address in r10, to r11. Not being in the table is the step's: it raises what a
- * bad target raises. Uses rcx. */
+/* The code for the address in r10, to r11. Where there is none it is the step's, which raises what
+ * a bad target raises. Uses rcx. */
 static void look_up(struct rv_translation *t) {
     struct rv_emit *e = &t->e;
     int32_t at =
@@ -73,7 +73,8 @@ static void look_up(struct rv_translation *t) {
     rv_emit_load(e, H11, rv_sum(HSP, HCX, 3, at + (int32_t)offsetof(struct rv_jte, code)));
     rv_emit_load(e, HCX, rv_sum(HSP, HCX, 3, at + (int32_t)offsetof(struct rv_jte, tag)));
     rv_emit_lea(e, HCX, rv_sum(H10, HCX, 0, 0));
-    rv_slow(t, rv_emit_unless_zero(e));
+    uint8_t *miss = rv_emit_unless_zero(e);
+    cold(t, (struct rv_cold){.kind = RV_COLD_FIND, .jump = miss, .back = e->p, .i = t->i});
 }
 
 /* ---- instructions that are not copied ---- */
@@ -259,39 +260,50 @@ static bool instruction(struct rv_translation *t, bool valid) {
 
 /* ---- one block ---- */
 
+/* LEA reg, [RIP + target]; reg is r8 to r15. */
+static void address_of(struct rv_emit *e, unsigned reg, const uint8_t *target) {
+    rv_put8(e, 0x4c);
+    rv_put8(e, 0x8d);
+    rv_put8(e, 0x05 | (reg & 7) << 3);
+    rv_put32(e, 0);
+    rv_patch(e->p - 4, target);
+}
+
 static void write_cold(struct rv_translation *t, const struct rv_cold *k) {
     struct rv_emit *e = &t->e;
     struct rv_xlate *x = t->c->xlate;
     rv_patch(k->jump, e->p);
     switch (k->kind) {
+    case RV_COLD_FIND:
+        rv_emit_imm(e, HCX, (uint64_t)(uintptr_t)k->i);
+        address_of(e, H11, k->back);
+        rv_patch(rv_emit_jmp(e), x->rw + x->find_step);
+        break;
     case RV_COLD_STEP: {
         rv_emit_imm(e, HCX, (uint64_t)(uintptr_t)k->i);
-        /* lea r10,[rip+back] */
-        rv_put8(e, 0x4c);
-        rv_put8(e, 0x8d);
-        rv_put8(e, 0x15);
-        rv_put32(e, 0);
-        rv_patch(e->p - 4, k->back);
+        address_of(e, H10, k->back);
         rv_patch(rv_emit_jmp(e), x->rw + (t->vec ? x->step_vec : x->step));
         break;
     }
     case RV_COLD_TABLE: {
         uint8_t *miss = look_up_fixed(t, k->out->va);
+        const uint8_t *jump = e->p;
+        rv_emit_jmp_rm(e, rv_reg(H11));
         rv_patch(miss, e->p);
-        __attribute__((fallthrough));
+        rv_emit_imm(e, H10, k->out->va);
+        rv_emit_imm(e, HCX, (uint64_t)(uintptr_t)k->out);
+        address_of(e, H11, jump);
+        rv_patch(rv_emit_jmp(e), x->rw + x->find_leave);
+        break;
     }
     case RV_COLD_OUT:
-        if (k->kind == RV_COLD_OUT) k->out->stub = e->p;
+        k->out->stub = e->p;
         rv_emit_imm(e, HCX, (uint64_t)(uintptr_t)k->out);
         rv_patch(rv_emit_jmp(e), x->rw + x->leave);
         break;
     case RV_COLD_VEC:
         rv_emit_imm(e, H11, (uint64_t)(uintptr_t)k->out);
-        rv_put8(e, 0x4c);
-        rv_put8(e, 0x8d);
-        rv_put8(e, 0x15);
-        rv_put32(e, 0);
-        rv_patch(e->p - 4, k->back);
+        address_of(e, H10, k->back);
         rv_patch(rv_emit_jmp(e), x->rw + x->load_vec);
         break;
     }

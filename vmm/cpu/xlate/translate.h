@@ -7,10 +7,10 @@
 
 /* Something to be written behind the block's code, because it runs rarely. */
 struct rv_cold {
-    enum { RV_COLD_STEP, RV_COLD_OUT, RV_COLD_TABLE, RV_COLD_VEC } kind;
+    enum { RV_COLD_STEP, RV_COLD_FIND, RV_COLD_OUT, RV_COLD_TABLE, RV_COLD_VEC } kind;
     uint8_t *jump;           /* rel32 that is to lead there */
-    const uint8_t *back;     /* STEP, VEC: where it leads back */
-    const struct rv_insn *i; /* STEP */
+    const uint8_t *back;     /* STEP, FIND, VEC: where it leads back */
+    const struct rv_insn *i; /* STEP, FIND */
     struct rv_out *out;      /* OUT, VEC: the way out; TABLE: the way when the table has no entry */
 };
 #define RV_COLD_MAX (RV_BLOCK_INSNS * 3 + 8)
