@@ -11,7 +11,7 @@
 #include "vmm/cpu/interp/ops.h"
 #include "vmm/cpu/interp/watch.h"
 
-#define HASH_BITS  16
+#define HASH_BITS  17
 #define HASH_SIZE  (1u << HASH_BITS)
 #define GRANULE    6 /* log2 of the bytes a bit of a page's coverage map stands for */
 #define MEMORY_MAX (512u << 20)

@@ -87,17 +87,20 @@ struct rv_block_link {
 };
 
 struct rv_block {
+    /* What looking for a block reads, in one line of the host's cache. */
     uint64_t va, pa; /* linear and physical address of the first byte */
-    uint64_t pa2;    /* physical page of the tail when the only instruction crosses a page */
-    uint32_t mode;   /* c->mode it was decoded for */
+    struct rv_block *hash_next;
+    const uint8_t *code[RV_TLB_SETS]; /* its translation for each set, or NULL: vmm/cpu/xlate's */
+    uint32_t mode;                    /* c->mode it was decoded for */
+    bool crosses; /* one instruction over two pages */
+    bool dead;    /* invalidated; freed when no longer running */
     uint16_t n;      /* instructions, not counting the closing rv_op_block_end */
     uint16_t len;    /* bytes */
-    bool crosses;    /* one instruction over two pages */
-    bool dead;       /* invalidated; freed when no longer running */
+    uint64_t pa2;    /* physical page of the tail when the only instruction crosses a page */
     bool watched;    /* the host watches the first instruction: insn[0].op is rv_op_watched */
-    rv_op first_op;  /* watched: what insn[0].op stands for */
     bool plain;      /* not to be translated: it is not worth it, or not possible */
     uint8_t heat;    /* how often it was interpreted where it could have been translated */
+    rv_op first_op;  /* watched: what insn[0].op stands for */
     /* Where this block went last: [1] to the instruction behind it, [0] elsewhere. Counts while
      * epoch is the cache's, that is, no block was forgotten since. */
     struct rv_chain {
@@ -105,9 +108,8 @@ struct rv_block {
         uint64_t epoch;
         struct rv_block *to;
     } chain[2];
-    struct rv_block *hash_next;
     struct rv_block_link in_page[2]; /* in its page's list, and its tail's: they may be one */
-    struct rv_tb *tb[RV_TLB_SETS];   /* its translation for each set, vmm/cpu/xlate's */
+    struct rv_tb *tb[RV_TLB_SETS];   /* more about its translations */
     struct rv_block **one;           /* a block for each instruction alone, where there was need */
     struct rv_insn insn[];
 };

@@ -45,7 +45,7 @@ static bool enter(struct rv_interp *c, struct rv_block *b, rv_icount until) {
         if (refused) return false;
     }
     link_last(c, tb);
-    rv_jt_put(c, tb);
+    rv_jt_put(c, set, b->va, tb->entry);
     /* Translated code looks at the upper half of what is left to see whether it is used up. */
     if (until - c->x.icount > INT32_MAX) until = c->x.icount + INT32_MAX;
     x->until = until;
@@ -79,18 +79,11 @@ static void forgotten(struct rv_interp *c, struct rv_block *b) {
         if (b->tb[s]) rv_unlink_tb(c, b->tb[s]);
 }
 
-static void remapped(struct rv_interp *c, uint64_t number, unsigned bits) {
-    if (bits == RV_JT_PAGE_BITS)
-        rv_jt_clear_page(c, number);
-    else
-        rv_jt_clear(c);
-}
-
 static const struct rv_interp_hooks hooks = {
     .enter = enter,
     .forgotten = forgotten,
     .unmapped = rv_jt_clear,
-    .remapped = remapped,
+    .remapped = rv_jt_clear_pages,
 };
 
 static void xlate_destroy(struct rv_engine *e) {

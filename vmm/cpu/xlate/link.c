@@ -33,6 +33,7 @@ void rv_unlink_tb(struct rv_interp *c, struct rv_tb *tb) {
     struct rv_jte *e = &rv_jt(c, tb->set)->e[rv_jt_index(tb->b->va)];
     if (e->code == tb->entry) e->tag = rv_jt_index(tb->b->va) ? 0 : -(1ull << RV_JT_SLOT_LOW);
     tb->b->tb[tb->set] = NULL;
+    tb->b->code[tb->set] = NULL;
     *tb->prev = tb->next;
     if (tb->next) tb->next->prev = tb->prev;
     free(tb);
@@ -46,13 +47,14 @@ static void clear_page(struct rv_jt *jt, unsigned page) {
     if (page == 0) e[0].tag = -(1ull << RV_JT_SLOT_LOW);
 }
 
-void rv_jt_clear_page(struct rv_interp *c, uint64_t number) {
-    unsigned page = number & ((1u << RV_JT_PAGE_BITS) - 1);
+void rv_jt_clear_pages(struct rv_interp *c, uint64_t number, unsigned bits) {
     for (unsigned s = 0; s < RV_XLATE_SETS; s++) {
         struct rv_jt *jt = rv_jt(c, s);
-        if (!(jt->used[page / 64] >> (page % 64) & 1)) continue;
-        clear_page(jt, page);
-        jt->used[page / 64] &= ~(1ull << (page % 64));
+        for (unsigned page = (unsigned)number; page < 1u << RV_JT_PAGE_BITS; page += 1u << bits) {
+            if (!(jt->used[page / 64] >> (page % 64) & 1)) continue;
+            clear_page(jt, page);
+            jt->used[page / 64] &= ~(1ull << (page % 64));
+        }
     }
 }
 
@@ -68,9 +70,9 @@ void rv_jt_clear(struct rv_interp *c) {
     }
 }
 
-void rv_jt_put(struct rv_interp *c, const struct rv_tb *tb) {
-    struct rv_jt *jt = rv_jt(c, tb->set);
-    unsigned n = rv_jt_index(tb->b->va), page = n >> RV_JT_SLOT_BITS;
-    jt->e[n] = (struct rv_jte){.tag = 0 - tb->b->va, .code = tb->entry};
+void rv_jt_put(struct rv_interp *c, unsigned set, uint64_t va, const uint8_t *code) {
+    struct rv_jt *jt = rv_jt(c, set);
+    unsigned n = rv_jt_index(va), page = n >> RV_JT_SLOT_BITS;
+    jt->e[n] = (struct rv_jte){.tag = 0 - va, .code = code};
     jt->used[page / 64] |= 1ull << (page % 64);
 }

@@ -23,10 +23,10 @@ const uint8_t *rv_xlate_find(struct rv_interp *c, uint64_t va, const struct rv_i
     if (!certain && !rv_tlb_hit(rv_tlb_at(c->tlb->x, va), va)) return NULL;
     if (!rv_mmu_try_fetch(c, va, &pa)) return NULL;
     struct rv_block *b = rv_block_known(c, va, pa);
-    struct rv_tb *tb = b ? b->tb[c->tlb - c->tlbs] : NULL;
-    if (!tb) return NULL;
-    rv_jt_put(c, tb);
-    return tb->entry;
+    unsigned set = (unsigned)(c->tlb - c->tlbs);
+    if (!b || !b->code[set]) return NULL;
+    rv_jt_put(c, set, va, b->code[set]);
+    return b->code[set];
 }
 
 uint64_t rv_xlate_step(struct rv_interp *c, const struct rv_insn *i, uint64_t with_vec) {

@@ -376,5 +376,6 @@ struct rv_tb *rv_translate(struct rv_interp *c, struct rv_block *b) {
     if (x->all) x->all->prev = &tb->next;
     x->all = tb;
     b->tb[tb->set] = tb;
+    b->code[tb->set] = tb->entry;
     return tb;
 }

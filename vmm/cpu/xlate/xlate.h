@@ -44,9 +44,9 @@ enum rv_vec_state {
 
 /* Jump tables, one a set, behind struct rv_interp: linear address -> translated code. An entry
  * counts as long as the address maps to the page the code was made from: they are cleared with the
- * cached translations. Nine bits of the page's number and six of the place inside it choose one. */
-#define RV_JT_SLOT_BITS 6
-#define RV_JT_PAGE_BITS 9
+ * cached translations. Some bits of the page's number and of the place inside it choose one. */
+#define RV_JT_SLOT_BITS 5
+#define RV_JT_PAGE_BITS 11
 #define RV_JT_SIZE      (1u << (RV_JT_SLOT_BITS + RV_JT_PAGE_BITS))
 #define RV_JT_SLOT_LOW  3
 struct rv_jte {
@@ -55,7 +55,7 @@ struct rv_jte {
 };
 struct rv_jt {
     struct rv_jte e[RV_JT_SIZE];
-    uint64_t used[(1u << RV_JT_PAGE_BITS) / 64]; /* pages with entries */
+    uint64_t used[(1u << RV_JT_PAGE_BITS) / 64]; /* places for pages with entries */
 };
 #define RV_JT_OFFSET ((sizeof(struct rv_interp) + 63) & ~(size_t)63)
 static inline struct rv_jt *rv_jt(struct rv_interp *c, unsigned set) {
@@ -137,7 +137,8 @@ struct rv_tb *rv_translate(struct rv_interp *c, struct rv_block *b);
 void rv_link(struct rv_out *out, struct rv_tb *to);
 void rv_unlink_tb(struct rv_interp *c, struct rv_tb *tb); /* and frees it */
 void rv_jt_clear(struct rv_interp *c);
-void rv_jt_clear_page(struct rv_interp *c, uint64_t number);
-void rv_jt_put(struct rv_interp *c, const struct rv_tb *tb);
+/* Pages whose number ends in these bits. */
+void rv_jt_clear_pages(struct rv_interp *c, uint64_t number, unsigned bits);
+void rv_jt_put(struct rv_interp *c, unsigned set, uint64_t va, const uint8_t *code);
 
 #endif
