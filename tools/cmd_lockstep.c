@@ -23,10 +23,13 @@ struct args {
 enum { OPT_EVERY = 256, OPT_FROM, OPT_TO, OPT_KERNEL, OPT_INITRD };
 
 static const struct option options[] = {
-    {"engines", required_argument, NULL, 'e'}, {"every", required_argument, NULL, OPT_EVERY},
-    {"from", required_argument, NULL, OPT_FROM}, {"to", required_argument, NULL, OPT_TO},
+    {"engines", required_argument, NULL, 'e'},
+    {"every", required_argument, NULL, OPT_EVERY},
+    {"from", required_argument, NULL, OPT_FROM},
+    {"to", required_argument, NULL, OPT_TO},
     {"kernel", required_argument, NULL, OPT_KERNEL},
-    {"initrd", required_argument, NULL, OPT_INITRD}, {"quiet", no_argument, NULL, 'q'},
+    {"initrd", required_argument, NULL, OPT_INITRD},
+    {"quiet", no_argument, NULL, 'q'},
     {NULL, 0, NULL, 0},
 };
 
@@ -100,12 +103,11 @@ static void close_pair(struct pair *p) {
 static int open_pair(struct pair *p, const struct args *a, struct rv_err *err) {
     *p = (struct pair){0};
     for (unsigned n = 0; n < 2; n++) {
-        struct rv_replay_config config = {
-            .path = a->path,
-            .engine = a->engine[n],
-            .kernel = a->kernel,
-            .initrd = a->initrd,
-            .player = {.target = 0, .stop_request = &retro_stop}};
+        struct rv_replay_config config = {.path = a->path,
+                                          .engine = a->engine[n],
+                                          .kernel = a->kernel,
+                                          .initrd = a->initrd,
+                                          .player = {.target = 0, .stop_request = &retro_stop}};
         int r = rv_replay_begin(&p->rp[n], &config, NULL, NULL, err);
         if (r) return r;
         p->place[n].ram = rv_alloc(rv_machine_ram(machine(p, n))->size);
@@ -296,9 +298,9 @@ static void disassemble(const struct rv_x86 *x, const struct rv_ram *ram, FILE *
     unsigned n = 0;
     for (uint64_t pa; n < sizeof bytes; n++)
         if (!walk(x, ram, va + n, &pa) || !rv_ram_read(ram, pa, &bytes[n], 1)) break;
-    ZydisMachineMode mode = code64                              ? ZYDIS_MACHINE_MODE_LONG_64
+    ZydisMachineMode mode = code64                           ? ZYDIS_MACHINE_MODE_LONG_64
                             : x->seg[RV_CS].attr & RV_SEG_DB ? ZYDIS_MACHINE_MODE_LEGACY_32
-                                                                : ZYDIS_MACHINE_MODE_LEGACY_16;
+                                                             : ZYDIS_MACHINE_MODE_LEGACY_16;
     ZydisDisassembledInstruction d;
     if (ZYAN_SUCCESS(ZydisDisassembleIntel(mode, x->rip, bytes, n, &d)))
         fprintf(out, "  %016llx: %s\n", (unsigned long long)x->rip, d.text);
@@ -364,8 +366,7 @@ static int lockstep_main(int argc, char **argv) {
     retro_catch_signals();
     double began = retro_now();
     int r = 0;
-    for (unsigned n = 0; !r && n < 2; n++)
-        r = retro_engine(a.names[n], false, &a.engine[n], &err);
+    for (unsigned n = 0; !r && n < 2; n++) r = retro_engine(a.names[n], false, &a.engine[n], &err);
     if (!r) r = open_pair(&p, &a, &err);
     if (!r) r = scan(&p, &a, &f, &err);
     if (!r && f.differs) r = bisect(&p, &a, &f, &err);

@@ -55,7 +55,7 @@ struct rv_kvm_report;
 /* What this host's engines do, in instructions a second; 0 where one does not work. *kvm is filled
  * as rv_kvm_probe does, and *kvm_err says why there is no KVM (code 0: there is one). */
 struct retro_speeds {
-    double interpret, kvm;
+    double interpret, translate, kvm;
 };
 void retro_measure(struct retro_speeds *out, struct rv_kvm_report *kvm, struct rv_err *kvm_err);
 /* The engine that auto takes, and the reason in words. */

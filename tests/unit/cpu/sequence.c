@@ -45,8 +45,8 @@ static void append(struct or_program *p, const struct or_case *k) {
         load(p, RV_RCX, k->in.gpr[RV_RCX]);
     p->at[p->insns++] = p->len;
     memcpy(p->code + p->len, k->code, k->z.length);
-    if (k->memory && (k->memory->mem.base == ZYDIS_REGISTER_RIP ||
-                      k->memory->mem.base == ZYDIS_REGISTER_EIP)) {
+    if (k->memory &&
+        (k->memory->mem.base == ZYDIS_REGISTER_RIP || k->memory->mem.base == ZYDIS_REGISTER_EIP)) {
         /* It was aimed from the page's start. */
         uint32_t disp;
         memcpy(&disp, p->code + p->len + k->z.raw.disp.offset, 4);

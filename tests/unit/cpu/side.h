@@ -19,10 +19,10 @@ void or_side_release(struct or_side *g);
 struct or_program {
     uint8_t code[1024];
     unsigned len, insns;
-    unsigned at[33];     /* where each instruction begins */
-    unsigned place;      /* of the first byte in the code page */
-    rv_icount stops[3];  /* where state is compared, ascending */
-    struct or_case k;    /* registers and memory before it */
+    unsigned at[33];    /* where each instruction begins */
+    unsigned place;     /* of the first byte in the code page */
+    rv_icount stops[3]; /* where state is compared, ascending */
+    struct or_case k;   /* registers and memory before it */
 };
 void or_program_generate(struct or_random *r, struct or_program *p);
 const char *or_program_run(const struct or_program *p, struct or_side *a, struct or_side *b);

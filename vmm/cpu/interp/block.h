@@ -24,8 +24,7 @@ static inline struct rv_block *rv_block_follow(struct rv_interp *c, struct rv_bl
     if (rv_likely(l->va == va && l->epoch == c->block_epoch)) {
         if (rv_likely(!((va ^ from->va) & RV_PAGE_MASK))) return l->to;
         const struct rv_tlbe *e = rv_tlb_at(c->tlb->x, va);
-        if (rv_likely(rv_tlb_hit(e, va) && e->addend == (l->to->pa & RV_PAGE_MASK)))
-            return l->to;
+        if (rv_likely(rv_tlb_hit(e, va) && e->addend == (l->to->pa & RV_PAGE_MASK))) return l->to;
     }
     return rv_block_link(c, from, va);
 }

@@ -92,15 +92,15 @@ struct rv_block {
     struct rv_block *hash_next;
     const uint8_t *code[RV_TLB_SETS]; /* its translation for each set, or NULL: vmm/cpu/xlate's */
     uint32_t mode;                    /* c->mode it was decoded for */
-    bool crosses; /* one instruction over two pages */
-    bool dead;    /* invalidated; freed when no longer running */
-    uint16_t n;      /* instructions, not counting the closing rv_op_block_end */
-    uint16_t len;    /* bytes */
-    uint64_t pa2;    /* physical page of the tail when the only instruction crosses a page */
-    bool watched;    /* the host watches the first instruction: insn[0].op is rv_op_watched */
-    bool plain;      /* not to be translated: it is not worth it, or not possible */
-    uint8_t heat;    /* how often it was interpreted where it could have been translated */
-    rv_op first_op;  /* watched: what insn[0].op stands for */
+    bool crosses;                     /* one instruction over two pages */
+    bool dead;                        /* invalidated; freed when no longer running */
+    uint16_t n;                       /* instructions, not counting the closing rv_op_block_end */
+    uint16_t len;                     /* bytes */
+    uint64_t pa2;   /* physical page of the tail when the only instruction crosses a page */
+    bool watched;   /* the host watches the first instruction: insn[0].op is rv_op_watched */
+    bool plain;     /* not to be translated: it is not worth it, or not possible */
+    uint8_t heat;   /* how often it was interpreted where it could have been translated */
+    rv_op first_op; /* watched: what insn[0].op stands for */
     /* Where this block went last: [1] to the instruction behind it, [0] elsewhere. Counts while
      * epoch is the cache's, that is, no block was forgotten since. */
     struct rv_chain {
@@ -193,15 +193,15 @@ struct rv_interp_hooks {
 
 /* What translated code keeps at hand: see vmm/cpu/xlate/xlate.h. */
 struct rv_hot {
-    uint8_t spare[16];  /* a signal's frame may reach here */
-    uint64_t tlb_mask;  /* the bits of a linear address that choose a TLB entry */
-    uint64_t jump_mask; /* and a jump table's */
+    uint8_t spare[16];   /* a signal's frame may reach here */
+    uint64_t tlb_mask;   /* the bits of a linear address that choose a TLB entry */
+    uint64_t jump_mask;  /* and a jump table's */
     uint64_t align_mask; /* of a sum of tag and address: not zero unless hit and 16-byte aligned */
-    int64_t left;     /* instructions until the engine must stop, this block's taken off */
-    uint64_t temp[3];   /* of one instruction's translation, or of leaving */
-    uint64_t vec;     /* enum rv_vec_state */
-    uint64_t host_sp; /* the host's stack while translated code runs */
-    uint64_t mxcsr;   /* what our own code runs with */
+    int64_t left;        /* instructions until the engine must stop, this block's taken off */
+    uint64_t temp[3];    /* of one instruction's translation, or of leaving */
+    uint64_t vec;        /* enum rv_vec_state */
+    uint64_t host_sp;    /* the host's stack while translated code runs */
+    uint64_t mxcsr;      /* what our own code runs with */
 };
 
 struct rv_interp {

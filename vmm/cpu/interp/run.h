@@ -27,7 +27,8 @@ void rv_port_write(struct rv_interp *c, const struct rv_insn *i, uint16_t port, 
 static inline struct rv_interp *rv_interp_of(struct rv_engine *e) {
     return (struct rv_interp *)((char *)e - offsetof(struct rv_interp, engine));
 }
-/* As create, for an engine with other functions and `after` zeroed bytes behind struct rv_interp. */
+/* As create, for an engine with other functions and `after` zeroed bytes behind struct rv_interp.
+ */
 int rv_interp_make(struct rv_engine **out, const struct rv_engine_ops *ops, size_t after,
                    struct rv_ram *ram, struct rv_cpu_bus *bus, const struct rv_profile *profile,
                    struct rv_err *err);

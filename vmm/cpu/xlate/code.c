@@ -12,10 +12,10 @@
 
 /* Where each guest register is; HNONE: in x.gpr. */
 const uint8_t rv_xlate_host[RV_GPRS] = {
-    [RV_RAX] = HAX,  [RV_RCX] = H8,    [RV_RDX] = HDX,   [RV_RBX] = HBX,
-    [RV_RSP] = H9,   [RV_RBP] = HBP,   [RV_RSI] = HSI,   [RV_RDI] = HDI,
-    [RV_R8] = HNONE, [RV_R9] = HNONE,  [RV_R10] = HNONE, [RV_R11] = HNONE,
-    [RV_R12] = H12,  [RV_R13] = H13,   [RV_R14] = H14,   [RV_R15] = H15,
+    [RV_RAX] = HAX,  [RV_RCX] = H8,   [RV_RDX] = HDX,   [RV_RBX] = HBX,
+    [RV_RSP] = H9,   [RV_RBP] = HBP,  [RV_RSI] = HSI,   [RV_RDI] = HDI,
+    [RV_R8] = HNONE, [RV_R9] = HNONE, [RV_R10] = HNONE, [RV_R11] = HNONE,
+    [RV_R12] = H12,  [RV_R13] = H13,  [RV_R14] = H14,   [RV_R15] = H15,
 };
 
 static void bytes(struct rv_emit *e, const void *b, size_t n) {
@@ -77,8 +77,7 @@ static void save(struct rv_emit *e) {
 static void restore(struct rv_emit *e) {
     restore_flags(e);
     for (unsigned n = 0; n < RV_GPRS; n++)
-        if (rv_xlate_host[n] != HNONE)
-            rv_emit_load(e, rv_xlate_host[n], rv_mem(HSP, RV_AT_GPR(n)));
+        if (rv_xlate_host[n] != HNONE) rv_emit_load(e, rv_xlate_host[n], rv_mem(HSP, RV_AT_GPR(n)));
 }
 
 static void restore_vec(struct rv_emit *e) {
@@ -122,7 +121,7 @@ static void emit_step(struct rv_emit *e, bool with_vec) {
     rv_emit_lea(e, HBX, rv_mem(HSP, 0));
     rv_emit_load(e, HSP, RV_HOT(host_sp));
     rv_emit_imm(e, HAX, (uint64_t)(uintptr_t)&rv_xlate_step);
-    PUT(e, 0xff, 0xd0);       /* call rax */
+    PUT(e, 0xff, 0xd0); /* call rax */
     rv_emit_lea(e, HSP, rv_mem(HBX, 0));
     PUT(e, 0x48, 0x85, 0xc0); /* test rax,rax */
     uint8_t *out = rv_emit_jcc(e, 5);

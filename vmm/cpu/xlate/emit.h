@@ -41,11 +41,11 @@ struct rv_rm {
 
 /* What surrounds ModRM. */
 struct rv_enc {
-    bool opsize;   /* 66 */
-    uint8_t rep;   /* F2, F3 or 0, mandatory */
-    bool w;        /* REX.W */
-    bool rex;      /* a REX prefix even when no bit of it is set: SPL, BPL, SIL, DIL */
-    uint8_t map;   /* 0 one byte, 1 0F, 2 0F38, 3 0F3A */
+    bool opsize; /* 66 */
+    uint8_t rep; /* F2, F3 or 0, mandatory */
+    bool w;      /* REX.W */
+    bool rex;    /* a REX prefix even when no bit of it is set: SPL, BPL, SIL, DIL */
+    uint8_t map; /* 0 one byte, 1 0F, 2 0F38, 3 0F3A */
     uint8_t opcode;
 };
 
@@ -66,10 +66,8 @@ static inline struct rv_rm rv_mem(unsigned base, int32_t disp) {
     return (struct rv_rm){.base = (uint8_t)base, .index = HNONE, .disp = disp};
 }
 static inline struct rv_rm rv_sum(unsigned base, unsigned index, unsigned scale, int32_t disp) {
-    return (struct rv_rm){.base = (uint8_t)base,
-                          .index = (uint8_t)index,
-                          .scale = (uint8_t)scale,
-                          .disp = disp};
+    return (struct rv_rm){
+        .base = (uint8_t)base, .index = (uint8_t)index, .scale = (uint8_t)scale, .disp = disp};
 }
 
 /* ModRM, SIB and displacement. base may be HNONE when there is an index, or for an absolute. */

@@ -98,10 +98,18 @@ static void xlate_destroy(struct rv_engine *e) {
     rv_interp_destroy(e);
 }
 
+static bool host_can(void) {
+    __builtin_cpu_init();
+    return __builtin_cpu_supports("bmi2");
+}
+
+const struct rv_engine_ops *rv_engine_software(void) {
+    return host_can() ? &rv_engine_translate : &rv_engine_interpret;
+}
+
 static int xlate_create(struct rv_engine **out, struct rv_ram *ram, struct rv_cpu_bus *bus,
                         const struct rv_profile *profile, struct rv_err *err) {
-    __builtin_cpu_init();
-    if (!__builtin_cpu_supports("bmi2"))
+    if (!host_can())
         return rv_fail(err, RV_E_UNSUPPORTED,
                        "engine translate needs a host CPU with BMI2; use --engine interpret");
     struct rv_engine *e;

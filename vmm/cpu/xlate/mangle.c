@@ -260,8 +260,7 @@ static void fetch_spilled(struct rv_translation *t, struct operand *p, unsigned 
     rv_emit_load(&t->e, scratch, rv_mem(HSP, RV_AT_GPR(p->guest)));
 }
 static void store_spilled(struct rv_translation *t, const struct operand *p) {
-    if (p->spilled && p->written)
-        rv_emit_store(&t->e, p->host, rv_mem(HSP, RV_AT_GPR(p->guest)));
+    if (p->spilled && p->written) rv_emit_store(&t->e, p->host, rv_mem(HSP, RV_AT_GPR(p->guest)));
 }
 
 static bool needs_rex(const struct operand *p) {
@@ -303,15 +302,15 @@ bool rv_mangle(struct rv_translation *t) {
     if (!k.mem && !k.rm.o) return false;
     if (k.mem && k.by_cl && k.reg.spilled) return false;
     bool high = k.reg.high || k.rm.high;
-    if (high && (enc.w || extended(&k.reg) || extended(&k.rm) || needs_rex(&k.reg) ||
-                 needs_rex(&k.rm)))
+    if (high &&
+        (enc.w || extended(&k.reg) || extended(&k.rm) || needs_rex(&k.reg) || needs_rex(&k.rm)))
         return false;
 
     struct rv_rm rm;
     if (k.mem) {
         unsigned size = k.mem->size / 8;
-        unsigned how = k.mem->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE ? RV_HOW_WRITE
-                                                                        : RV_HOW_READ;
+        unsigned how =
+            k.mem->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE ? RV_HOW_WRITE : RV_HOW_READ;
         if (t->vec && rv_is_vec(d) && size == 16 && !unaligned(&d->z)) how |= RV_HOW_ALIGNED;
         if (size == 0 || size > 16 || !rv_operand(t, size, how, &rm)) return false;
         if (high) {

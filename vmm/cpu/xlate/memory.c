@@ -7,8 +7,8 @@
 
 static int32_t table(const struct rv_translation *t, unsigned how) {
     int32_t set = RV_AT(tlbs) + (int32_t)(t->tb->set * sizeof(struct rv_tlb));
-    return set + (int32_t)(how & RV_HOW_WRITE ? offsetof(struct rv_tlb, w)
-                                              : offsetof(struct rv_tlb, r));
+    return set +
+           (int32_t)(how & RV_HOW_WRITE ? offsetof(struct rv_tlb, w) : offsetof(struct rv_tlb, r));
 }
 
 struct rv_rm rv_access(struct rv_translation *t, unsigned va, unsigned size, unsigned how) {
@@ -93,8 +93,7 @@ bool rv_operand(struct rv_translation *t, unsigned size, unsigned how, struct rv
     if (seg) {
         int32_t at = RV_AT(x.seg) + (int32_t)(i->seg * sizeof(struct rv_seg));
         rv_emit_load(&t->e, H11, rv_mem(HSP, at + (int32_t)offsetof(struct rv_seg, base)));
-        rv_emit_lea(&t->e, H10,
-                    only_disp ? rv_mem(H11, (int32_t)i->disp) : rv_sum(va, H11, 0, 0));
+        rv_emit_lea(&t->e, H10, only_disp ? rv_mem(H11, (int32_t)i->disp) : rv_sum(va, H11, 0, 0));
         va = H10;
     }
     *out = rv_access(t, va, size, how);

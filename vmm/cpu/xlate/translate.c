@@ -39,16 +39,14 @@ void rv_slow(struct rv_translation *t, uint8_t *jump) {
  * is patched; another page's mapping is asked by way of the jump table. */
 static void way_out(struct rv_translation *t, struct rv_out *out, uint64_t va, uint8_t *jump) {
     bool here = !((va ^ t->b->va) & RV_PAGE_MASK);
-    *out = (struct rv_out){
-        .how = RV_OUT_JUMP, .va = va, .tb = t->tb, .jump = here ? jump : NULL};
+    *out = (struct rv_out){.how = RV_OUT_JUMP, .va = va, .tb = t->tb, .jump = here ? jump : NULL};
     cold(t, (struct rv_cold){.kind = here ? RV_COLD_OUT : RV_COLD_TABLE, .jump = jump, .out = out});
 }
 
 /* Goes where the jump table says for out->va; jumps to the returned rel32 when it says nothing. */
 static uint8_t *look_up_fixed(struct rv_translation *t, uint64_t va) {
     struct rv_emit *e = &t->e;
-    int32_t at = (int32_t)RV_JT_OFFSET - RV_SP_BIAS +
-                 (int32_t)(t->tb->set * sizeof(struct rv_jt)) +
+    int32_t at = (int32_t)RV_JT_OFFSET - RV_SP_BIAS + (int32_t)(t->tb->set * sizeof(struct rv_jt)) +
                  (int32_t)(rv_jt_index(va) * sizeof(struct rv_jte));
     rv_emit_load(e, HCX, rv_mem(HSP, at + (int32_t)offsetof(struct rv_jte, tag)));
     if ((uint64_t)(int32_t)va == va) {
@@ -66,8 +64,7 @@ static uint8_t *look_up_fixed(struct rv_translation *t, uint64_t va) {
  * a bad target raises. Uses rcx. */
 static void look_up(struct rv_translation *t) {
     struct rv_emit *e = &t->e;
-    int32_t at =
-        (int32_t)RV_JT_OFFSET - RV_SP_BIAS + (int32_t)(t->tb->set * sizeof(struct rv_jt));
+    int32_t at = (int32_t)RV_JT_OFFSET - RV_SP_BIAS + (int32_t)(t->tb->set * sizeof(struct rv_jt));
     rv_emit_pext(e, HCX, H10, RV_HOT(jump_mask));
     rv_emit_lea(e, HCX, rv_sum(HCX, HCX, 0, 0));
     rv_emit_load(e, H11, rv_sum(HSP, HCX, 3, at + (int32_t)offsetof(struct rv_jte, code)));
@@ -318,16 +315,14 @@ static void prologue(struct rv_translation *t) {
     if (t->vec) {
         rv_emit_load(e, HCX, RV_HOT(vec));
         uint8_t *not_live = rv_emit_unless_zero(e);
-        cold(t, (struct rv_cold){
-                    .kind = RV_COLD_VEC, .jump = not_live, .back = e->p, .out = vec});
+        cold(t, (struct rv_cold){.kind = RV_COLD_VEC, .jump = not_live, .back = e->p, .out = vec});
     }
     rv_emit_load(e, HCX, RV_HOT(left));
     rv_emit_lea(e, HCX, rv_mem(HCX, -(int32_t)t->b->n));
     rv_emit_store(e, HCX, RV_HOT(left));
     /* Its upper half is not zero when it is negative. */
     rv_emit_insn(e, (struct rv_enc){.opcode = 0x8b}, HCX, rv_mem(HSP, RV_AT(hot.left) + 4));
-    cold(t, (struct rv_cold){
-                .kind = RV_COLD_OUT, .jump = rv_emit_unless_zero(e), .out = count});
+    cold(t, (struct rv_cold){.kind = RV_COLD_OUT, .jump = rv_emit_unless_zero(e), .out = count});
 }
 
 static bool decode(struct rv_translation *t, ZydisDecoder *z, const uint8_t *bytes, size_t size,

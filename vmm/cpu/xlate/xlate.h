@@ -24,9 +24,9 @@
 /* The stack pointer holds the address of struct rv_interp plus this while translated code runs: its
  * low six bits are 12, which makes it the shift count of a page; what is used most lies within 128
  * bytes; and the 128 bytes below it, which signal handlers leave alone, begin in hot.spare. */
-#define RV_SP_BIAS     140
-#define RV_AT(field)   ((int32_t)offsetof(struct rv_interp, field) - RV_SP_BIAS)
-#define RV_AT_GPR(n)   (RV_AT(x.gpr) + 8 * (int32_t)(n))
+#define RV_SP_BIAS   140
+#define RV_AT(field) ((int32_t)offsetof(struct rv_interp, field) - RV_SP_BIAS)
+#define RV_AT_GPR(n) (RV_AT(x.gpr) + 8 * (int32_t)(n))
 #define RV_HOT(f)    rv_mem(HSP, RV_AT(hot.f))
 _Static_assert((RV_SP_BIAS & 63) == 12, "SHRX by the stack pointer shifts by a page");
 _Static_assert(RV_SP_BIAS - 128 <= (int)offsetof(struct rv_interp, hot.tlb_mask),
@@ -76,11 +76,11 @@ enum rv_way_out {
 /* One way to leave a translated block to the dispatcher. */
 struct rv_out {
     enum rv_way_out how;
-    uint64_t va;       /* RV_OUT_JUMP */
-    struct rv_tb *tb;  /* whose */
-    uint8_t *jump;     /* rel32 of a jump that may lead straight to another block; or NULL */
-    uint8_t *stub;     /* where it leads when it does not */
-    struct rv_tb *to;  /* where it leads now */
+    uint64_t va;         /* RV_OUT_JUMP */
+    struct rv_tb *tb;    /* whose */
+    uint8_t *jump;       /* rel32 of a jump that may lead straight to another block; or NULL */
+    uint8_t *stub;       /* where it leads when it does not */
+    struct rv_tb *to;    /* where it leads now */
     struct rv_out *next; /* of to's `from` list */
 };
 
@@ -96,8 +96,8 @@ struct rv_tb {
 };
 
 struct rv_xlate {
-    uint8_t *rw;          /* the code, writable */
-    const uint8_t *rx;    /* the same memory, executable */
+    uint8_t *rw;       /* the code, writable */
+    const uint8_t *rx; /* the same memory, executable */
     size_t size, start, used;
     /* Offsets of the ways in and out, before `start`. */
     size_t enter, leave, step, step_vec, load_vec, find_step, find_leave;
