@@ -42,7 +42,7 @@ static void draw(struct retro_meter *m, rv_icount at, double now) {
     m->shown = true;
 }
 
-static int meter_horizon(struct rv_nondet *nd, struct rv_point at, rv_icount *until,
+static int meter_horizon(struct rv_nondet *nd, struct rv_point at, struct rv_horizon *h,
                          struct rv_err *err) {
     struct retro_meter *m = (struct retro_meter *)nd;
     if (m->show) {
@@ -52,7 +52,7 @@ static int meter_horizon(struct rv_nondet *nd, struct rv_point at, rv_icount *un
             m->last = now;
         }
     }
-    return m->inner->ops->horizon(m->inner, at, until, err);
+    return m->inner->ops->horizon(m->inner, at, h, err);
 }
 
 static int meter_query(struct rv_nondet *nd, struct rv_point at, enum rv_source source,

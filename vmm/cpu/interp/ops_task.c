@@ -56,7 +56,7 @@ static void load_sreg(struct rv_interp *c, unsigned reg, uint16_t sel, unsigned 
         ok = ok && (!code || (type & 2)) && ((code && (type & 4)) || (dpl >= cpl && dpl >= rpl));
     if (!ok) rv_raise_error(c, NULL, RV_VEC_TS, error);
     if (!rv_desc_p(&d)) rv_raise_error(c, NULL, reg == RV_SS ? RV_VEC_SS : RV_VEC_NP, error);
-    rv_desc_accessed(c, NULL, &d);
+    rv_desc_taken(c, NULL, &d);
     x->seg[reg] = rv_desc_seg(&d, sel);
 }
 
