@@ -103,10 +103,11 @@ int retro_engine(const char *name, bool verbose, const struct rv_engine_ops **ou
             return 0;
         }
     if (strcmp(name, "auto") != 0)
-        return rv_fail(err, RV_E_USAGE,
-                       "there is no engine \"%s\"; take auto, translate, interpret, kvm, kvm-nested "
-                       "or kvm-direct",
-                       name);
+        return rv_fail(
+            err, RV_E_USAGE,
+            "there is no engine \"%s\"; take auto, translate, interpret, kvm, kvm-nested "
+            "or kvm-direct",
+            name);
     struct retro_speeds s;
     struct rv_kvm_report kvm;
     struct rv_err kvm_err;
