@@ -21,7 +21,8 @@
     "  -m, --memory SIZE         guest memory (default 256M; suffixes K, M, G)\n"                  \
     "      --kind KIND           what the image is: auto (default), bzimage, pvh, multiboot,\n"    \
     "                            flat\n"                                                           \
-    "  -e, --engine ENGINE       auto (default), interpret or kvm; retro doctor explains\n"        \
+    "  -e, --engine ENGINE       auto (default), translate, interpret or kvm; retro doctor\n"      \
+    "                            explains\n"                                                       \
     "      --input FILE          console input from FILE instead of standard input\n"              \
     "      --debugcon FILE       write what the guest prints to port 0xe9 to FILE\n"               \
     "      --pace auto|wall|free wall: guest time keeps pace with the wall clock; free: an idle\n" \

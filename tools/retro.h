@@ -32,7 +32,8 @@ struct retro_command {
     int (*main)(int argc, char **argv); /* argv[0] is the subcommand; returns an exit status */
 };
 extern const struct retro_command retro_cmd_run, retro_cmd_record, retro_cmd_replay, retro_cmd_info,
-    retro_cmd_events, retro_cmd_verify, retro_cmd_salvage, retro_cmd_doctor, retro_cmd_lift;
+    retro_cmd_events, retro_cmd_verify, retro_cmd_salvage, retro_cmd_doctor, retro_cmd_lift,
+    retro_cmd_lockstep;
 
 /* Prints "retro: <message>" to stderr and returns the exit status of err->code. */
 int retro_error(const struct rv_err *err);
@@ -56,7 +57,7 @@ struct rv_kvm_report;
 /* What this host's engines do, in instructions a second; 0 where one does not work. *kvm is filled
  * as rv_kvm_probe does, and *kvm_err says why there is no KVM (code 0: there is one). */
 struct retro_speeds {
-    double interpret, kvm;
+    double interpret, translate, kvm;
 };
 void retro_measure(struct retro_speeds *out, struct rv_kvm_report *kvm, struct rv_err *kvm_err);
 /* The engine that auto takes, and the reason in words. */
