@@ -10,6 +10,7 @@
 
 #include "trace-format/writer.h"
 #include "vmm/base/err.h"
+#include "vmm/cpu/kvm/probe.h"
 #include "vmm/machine.h"
 
 /* Exit statuses; documented in retro(1). */
@@ -53,7 +54,6 @@ bool retro_parse_position(const char *text, rv_icount *position);
 int retro_engine(const char *name, bool verbose, const struct rv_engine_ops **out,
                  struct rv_err *err);
 
-struct rv_kvm_report;
 /* What this host's engines do, in instructions a second; 0 where one does not work. *kvm is filled
  * as rv_kvm_probe does, and *kvm_err says why there is no KVM (code 0: there is one). */
 struct retro_speeds {
@@ -108,7 +108,9 @@ struct retro_summary {
     bool has_trace;
     uint64_t trace_bytes, image_bytes;
     const char *engine;
-    const char *note; /* appended, or NULL */
+    const char *note;                      /* appended, or NULL */
+    const struct rv_nested_counts *nested; /* of the engine, or NULL */
+    bool verbose;
 };
 void retro_print_summary(const struct retro_summary *s, bool json);
 double retro_now(void); /* seconds, monotonic */
