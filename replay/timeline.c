@@ -28,24 +28,32 @@ static uint64_t page_count(struct rv_timeline *t) {
     return rv_machine_ram(rv_timeline_machine(t))->size >> RV_PAGE_SHIFT;
 }
 
-static int open_history(struct rv_timeline *t, char *note, size_t size, struct rv_err *err) {
-    int r = RV_E_END;
-    struct rv_err why = {0};
-    if (t->config.use_index) r = rv_index_load(&t->h, t->path, page_count(t), &why);
-    if (r != RV_E_END && r != RV_E_FORMAT) {
-        if (r && err) *err = why;
-        return r;
-    }
-    if (r == RV_E_FORMAT) snprintf(note, size, "%s; making a new one", why.msg);
+static int build_history(struct rv_timeline *t, char *note, size_t size, struct rv_err *err) {
     struct rv_index_config ic = {.replay = t->config.replay,
                                  .progress = t->config.progress,
                                  .ctx = t->config.ctx,
                                  .temporary = !t->config.use_index};
-    r = rv_index_build(&t->h, &ic, err);
+    int r = rv_index_build(&t->h, &ic, err);
     if (r != RV_E_HOST || ic.temporary) return r;
     snprintf(note, size, "%s; using a temporary one", err->msg);
     ic.temporary = true;
     return rv_index_build(&t->h, &ic, err);
+}
+
+/* Takes up the start of the history from the index, or from a new one. */
+static int open_history(struct rv_timeline *t, char *note, size_t size, struct rv_err *err) {
+    int r = RV_E_END;
+    if (t->config.use_index) r = rv_index_load(&t->h, t->path, page_count(t), err);
+    if (!r) {
+        r = rv_worker_restore(t->worker[0], t->h, 0, err);
+        if (!r) return 0;
+        rv_history_free(t->h);
+        t->h = NULL;
+    }
+    if (r != RV_E_END && r != RV_E_FORMAT) return r;
+    if (r == RV_E_FORMAT) snprintf(note, size, "%s; making a new one", err->msg);
+    r = build_history(t, note, size, err);
+    return r ? r : rv_worker_restore(t->worker[0], t->h, 0, err);
 }
 
 int rv_timeline_open(struct rv_timeline **out, const struct rv_timeline_config *config, char *note,
@@ -61,7 +69,6 @@ int rv_timeline_open(struct rv_timeline **out, const struct rv_timeline_config *
     t->speed = 2e8;
     int r = rv_timeline_worker(t, 0, &local) ? 0 : local.code;
     if (!r) r = open_history(t, note, size, &local);
-    if (!r) r = rv_worker_restore(t->worker[0], t->h, 0, &local);
     if (r) {
         if (err) *err = local;
         rv_timeline_free(t);
@@ -362,8 +369,9 @@ int rv_timeline_step_back(struct rv_timeline *t, struct rv_arrival *a, struct rv
      * passes in HLT, none may begin there. */
     for (rv_icount icount = from.icount, back = 1;; back *= 2) {
         if (!icount && !from.delivered) {
-            a->at = RV_AT_START;
-            return seek(t, (struct rv_moment){0, 0}, a, err);
+            r = seek(t, from, a, err);
+            if (!r && a->at == RV_AT_TARGET) a->at = RV_AT_START;
+            return r;
         }
         icount = icount > back ? icount - back : 0;
         r = seek(t, (struct rv_moment){icount, 0}, a, err);

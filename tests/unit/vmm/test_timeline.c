@@ -100,9 +100,8 @@ static void begin(void) {
     struct rv_record *r;
     struct rv_end end;
     struct rv_err err = {0};
-    cr_assert_eq(rv_record_begin(&r, &rc, &host, &err), 0, "%s", err.msg);
+    cr_assert_eq(rv_record_begin(&r, &rc, &host, NULL, NULL, &err), 0, "%s", err.msg);
     cr_assert_eq(rv_record_run(r, &end, &err), 0, "%s", err.msg);
-    cr_assert_eq(rv_record_finish(r, &err), 0, "%s", err.msg);
     rv_record_free(r);
     cr_assert_eq(end.reason, RV_STOP_DEBUG_EXIT);
 }
