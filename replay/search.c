@@ -74,7 +74,7 @@ static bool narrow(struct rv_timeline *t, const struct rv_search *s, struct stre
             t->stats.epochs_skipped++;
             continue;
         }
-        t->stats.epochs_ran++;
+        t->stats.epochs_due++;
         rv_icount to = e + 1 < h->epochs ? h->epoch[e + 1].from : RV_NEVER;
         if (!any) x->need = h->epoch[e].from > x->from ? h->epoch[e].from : x->from;
         x->last = to < x->to ? to : x->to;

@@ -115,6 +115,10 @@ const struct rv_trace_reader *rv_timeline_reader(const struct rv_timeline *t) {
     return rv_replay_reader(t->worker[0]->replay);
 }
 
+void rv_timeline_progress(const struct rv_timeline *t, uint64_t *events, uint64_t *bytes) {
+    rv_player_progress(rv_replay_player(t->worker[0]->replay), events, bytes);
+}
+
 struct rv_timeline_stats rv_timeline_stats(const struct rv_timeline *t) {
     struct rv_timeline_stats s = t->stats;
     for (size_t i = 0; i < t->h->checkpoints; i++)

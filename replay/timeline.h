@@ -42,6 +42,9 @@ enum rv_stop rv_timeline_reason(const struct rv_timeline *t); /* why the recordi
 struct rv_machine *rv_timeline_machine(struct rv_timeline *t);
 const struct rv_trace_reader *rv_timeline_reader(const struct rv_timeline *t);
 
+/* As rv_player_progress. */
+void rv_timeline_progress(const struct rv_timeline *t, uint64_t *events, uint64_t *bytes);
+
 /* How a move ended. */
 enum rv_at { RV_AT_TARGET, RV_AT_HIT, RV_AT_START, RV_AT_END, RV_AT_INTERRUPT };
 
@@ -100,7 +103,7 @@ struct rv_timeline_stats {
     uint64_t index_bytes; /* of the index file */
     size_t epochs;
     uint64_t restores;                   /* checkpoints taken up so far */
-    uint64_t epochs_ran, epochs_skipped; /* by searches so far */
+    uint64_t epochs_due, epochs_skipped; /* in searches so far: those that could hold a hit */
 };
 struct rv_timeline_stats rv_timeline_stats(const struct rv_timeline *t);
 /* Positions of checkpoints, i below filed + kept. */

@@ -364,6 +364,7 @@ int rv_machine_load(struct rv_machine *m, struct rv_cursor *in, struct rv_err *e
     return 0;
 }
 
+const struct rv_pc *rv_machine_pc(const struct rv_machine *m) { return m->pc; }
 struct rv_ram *rv_machine_ram(struct rv_machine *m) {
     return &m->ram;
 }
