@@ -6,11 +6,14 @@
 
 #include "vmm/base/buf.h"
 #include "vmm/machine.h"
+#include "trace-format/clocks.h"
 #include "trace-format/effect.h"
 
 /* Guest output is gathered into one event until a line ends, something else happens, or this many
  * bytes are together. */
 #define EFFECT_MAX 1024u
+/* Clock reads are gathered likewise. */
+#define CLOCKS_MAX 1024u
 /* Wall time between two moments at which everything so far is safe in the file: short at first,
  * then doubling up to the longest. */
 #define FLUSH_FIRST_NS 10000000ull
@@ -20,6 +23,7 @@ struct rv_recorder {
     struct rv_nondet nd;
     struct rv_nondet *inner;
     struct rv_trace_writer *writer;
+    bool by_trap;
     uint64_t epoch; /* wall time at power-on, seconds since 1970 UTC */
     int failed;
     struct rv_err failure;
@@ -27,11 +31,15 @@ struct rv_recorder {
     uint64_t flush_every; /* ns */
     uint64_t console_bytes;
     bool pushed_stop;
-    uint64_t cpu_digest; /* the half of a digest that came first */
+    const struct rv_landmark *marked; /* the landmark that was written for this point, or NULL */
+    uint64_t cpu_digest;              /* the half of a digest that came first */
     /* The open output event. */
     struct rv_trace_event effect;
     struct rv_effect_hash effect_hash;
     uint8_t effect_data[EFFECT_MAX];
+    /* The open event of clock reads. */
+    struct rv_trace_event clocks;
+    struct rv_buf clocks_data;
 };
 
 static struct rv_recorder *of(struct rv_nondet *nd) { return (struct rv_recorder *)nd; }
@@ -63,9 +71,37 @@ static void close_effect(struct rv_recorder *r) {
     r->effect.len = 0;
 }
 
+static void close_clocks(struct rv_recorder *r) {
+    if (!r->clocks_data.len) return;
+    r->clocks.data = r->clocks_data.data;
+    r->clocks.len = r->clocks_data.len;
+    append(r, &r->clocks);
+    rv_buf_clear(&r->clocks_data);
+}
+
+static uint64_t position(const struct rv_recorder *r, struct rv_point at) {
+    return r->by_trap ? at.trap : at.icount;
+}
+
 static void event(struct rv_recorder *r, struct rv_trace_event ev) {
     close_effect(r);
+    close_clocks(r);
     append(r, &ev);
+}
+
+static void clock_read(struct rv_recorder *r, struct rv_point at, uint64_t ns) {
+    uint64_t here = position(r, at);
+    struct rv_trace_event *e = &r->clocks;
+    close_effect(r);
+    if (r->clocks_data.len > CLOCKS_MAX) close_clocks(r);
+    uint64_t last = e->position + e->value;
+    if (!r->clocks_data.len) {
+        *e = (struct rv_trace_event){
+            .kind = RV_TRACE_TRAP, .source = RV_SRC_CLOCK, .position = here, .time = at.time};
+        last = here - 1;
+    }
+    rv_clocks_put(&r->clocks_data, here - last, ns);
+    e->value = here - e->position;
 }
 
 static int rec_query(struct rv_nondet *nd, struct rv_point at, enum rv_source source,
@@ -76,13 +112,33 @@ static int rec_query(struct rv_nondet *nd, struct rv_point at, enum rv_source so
         *value = r->epoch;
     else
         code = r->inner->ops->query(r->inner, at, source, value, err);
-    if (!code)
+    if (!code && source == RV_SRC_CLOCK) {
+        *value = rv_clock_round(*value);
+        clock_read(r, at, *value);
+    } else if (!code)
         event(r, (struct rv_trace_event){.kind = RV_TRACE_QUERY,
                                          .source = source,
-                                         .position = at.icount,
+                                         .position = position(r, at),
                                          .time = at.time,
                                          .value = *value});
     return code;
+}
+
+/* What comes next comes between two traps: says where. */
+static void landmark(struct rv_recorder *r, const struct rv_next *q) {
+    if (!q->landmark || r->marked == q->landmark) return;
+    r->marked = q->landmark;
+    uint8_t data[16];
+    memcpy(data, &q->landmark->gpr, 8);
+    memcpy(data + 8, &q->landmark->cpu, 8);
+    event(r, (struct rv_trace_event){.kind = RV_TRACE_LANDMARK,
+                                     .source = RV_SRC_CPU,
+                                     .position = position(r, q->at),
+                                     .time = q->at.time,
+                                     .value = q->landmark->rip,
+                                     .value2 = q->landmark->ram,
+                                     .data = data,
+                                     .len = sizeof data});
 }
 
 static int rec_next(struct rv_nondet *nd, const struct rv_next *q, struct rv_push *out,
@@ -95,7 +151,8 @@ static int rec_next(struct rv_nondet *nd, const struct rv_next *q, struct rv_pus
     int code = r->inner->ops->next(r->inner, q, out, err);
     if (code) return code;
     struct rv_trace_event ev = {
-        .source = out->source, .position = q->at.icount, .time = q->at.time};
+        .source = out->source, .position = position(r, q->at), .time = q->at.time};
+    if (out->kind != RV_PUSH_NONE) landmark(r, q);
     switch (out->kind) {
     case RV_PUSH_NONE: return 0;
     case RV_PUSH_INPUT:
@@ -115,18 +172,20 @@ static int rec_next(struct rv_nondet *nd, const struct rv_next *q, struct rv_pus
     return 0;
 }
 
-static int rec_horizon(struct rv_nondet *nd, struct rv_point at, rv_icount *until,
+static int rec_horizon(struct rv_nondet *nd, struct rv_point at, struct rv_horizon *h,
                        struct rv_err *err) {
     struct rv_recorder *r = of(nd);
+    r->marked = NULL;
     uint64_t now = wall();
     if (now - r->flushed_at >= r->flush_every && !r->failed) {
         struct rv_err e;
         close_effect(r);
-        note(r, rv_trace_writer_flush(r->writer, at.icount, at.time, &e), &e);
+        close_clocks(r);
+        note(r, rv_trace_writer_flush(r->writer, position(r, at), at.time, &e), &e);
         r->flushed_at = now;
         if (r->flush_every < FLUSH_EVERY_NS) r->flush_every *= 2;
     }
-    return r->inner->ops->horizon(r->inner, at, until, err);
+    return r->inner->ops->horizon(r->inner, at, h, err);
 }
 
 static int rec_effect(struct rv_nondet *nd, struct rv_point at, enum rv_source sink,
@@ -134,15 +193,17 @@ static int rec_effect(struct rv_nondet *nd, struct rv_point at, enum rv_source s
     struct rv_recorder *r = of(nd);
     const uint8_t *p = data;
     struct rv_trace_event *e = &r->effect;
+    uint64_t here = position(r, at);
+    close_clocks(r);
     for (size_t i = 0; i < len; i++) {
         if (e->len && (e->source != sink || e->len == EFFECT_MAX)) close_effect(r);
         if (!e->len) {
             *e = (struct rv_trace_event){
-                .kind = RV_TRACE_EFFECT, .source = sink, .position = at.icount, .time = at.time};
+                .kind = RV_TRACE_EFFECT, .source = sink, .position = here, .time = at.time};
             rv_effect_hash_begin(&r->effect_hash);
         }
         r->effect_data[e->len++] = p[i];
-        e->value = at.icount - e->position;
+        e->value = here - e->position;
         rv_effect_hash_add(&r->effect_hash, e->value);
         if (p[i] == '\n') close_effect(r);
     }
@@ -158,7 +219,7 @@ static int rec_digest(struct rv_nondet *nd, struct rv_point at, enum rv_source w
     else
         event(r, (struct rv_trace_event){.kind = RV_TRACE_DIGEST,
                                          .source = what,
-                                         .position = at.icount,
+                                         .position = position(r, at),
                                          .time = at.time,
                                          .value = r->cpu_digest,
                                          .value2 = value});
@@ -171,7 +232,7 @@ static int rec_stopped(struct rv_nondet *nd, const struct rv_end *end, struct rv
     event(r, (struct rv_trace_event){.kind = RV_TRACE_STOP,
                                      .source = r->pushed_stop ? RV_STOPPED_FROM_OUTSIDE
                                                               : RV_STOPPED_BY_GUEST,
-                                     .position = end->at.icount,
+                                     .position = position(r, end->at),
                                      .time = end->at.time,
                                      .value = end->reason,
                                      .value2 = end->code,
@@ -190,12 +251,14 @@ static const struct rv_nondet_ops recorder_ops = {
 };
 
 int rv_recorder_new(struct rv_recorder **out, struct rv_nondet *inner,
-                    struct rv_trace_writer *writer, uint64_t epoch, struct rv_err *err) {
+                    struct rv_trace_writer *writer, bool by_trap, uint64_t epoch,
+                    struct rv_err *err) {
     (void)err;
     struct rv_recorder *r = rv_alloc(sizeof *r);
     r->nd.ops = &recorder_ops;
     r->inner = inner;
     r->writer = writer;
+    r->by_trap = by_trap;
     r->epoch = epoch;
     r->flushed_at = wall();
     r->flush_every = FLUSH_FIRST_NS;
@@ -203,7 +266,10 @@ int rv_recorder_new(struct rv_recorder **out, struct rv_nondet *inner,
     return 0;
 }
 
-void rv_recorder_free(struct rv_recorder *r) { free(r); }
+void rv_recorder_free(struct rv_recorder *r) {
+    if (r) rv_buf_release(&r->clocks_data);
+    free(r);
+}
 struct rv_nondet *rv_recorder_nondet(struct rv_recorder *r) {
     return &r->nd;
 }

@@ -71,6 +71,7 @@ int rv_record_begin(struct rv_record **out, const struct rv_record_config *confi
     struct rv_trace_option options[] = {
         {.key = RV_OPTION_DIGEST_EVERY, .number = mc->digest_every},
         {.key = RV_OPTION_BOOT_KIND, .number = mc->boot.kind},
+        {.key = RV_OPTION_BY_TRAP, .number = 1},
     };
     unsigned n_devices = 0;
     const struct rv_dev_ops *const *models = rv_pc_models(&n_devices);
@@ -98,7 +99,7 @@ int rv_record_begin(struct rv_record **out, const struct rv_record_config *confi
         .devices = devices,
         .device_count = n_devices,
         .options = options,
-        .option_count = RV_COUNT(options),
+        .option_count = RV_COUNT(options) - !mc->by_trap,
     };
     if (getrandom(header.trace_id, sizeof header.trace_id, 0) != sizeof header.trace_id)
         memcpy(header.trace_id, &header.created, sizeof header.created);
@@ -112,7 +113,7 @@ int rv_record_begin(struct rv_record **out, const struct rv_record_config *confi
             code = rv_trace_writer_add_blob(r->writer, boot_images[i]->data, boot_images[i]->len,
                                             &hash, err);
         }
-    if (!code) code = rv_recorder_new(&r->recorder, live, r->writer, epoch, err);
+    if (!code) code = rv_recorder_new(&r->recorder, live, r->writer, mc->by_trap, epoch, err);
     if (!code) {
         struct rv_nondet *nd = rv_recorder_nondet(r->recorder);
         if (wrap) nd = wrap(ctx, nd);
@@ -143,7 +144,7 @@ int rv_record_run(struct rv_record *r, struct rv_end *end, struct rv_err *err) {
     struct rv_trace_summary summary = {
         .reason = RV_TRACE_REASON_USER + (uint32_t)end->reason,
         .text = code ? err->msg : rv_stop_text(end->reason),
-        .position = end->at.icount,
+        .position = rv_machine_position(r->machine, end->at),
         .time = end->at.time,
         .cpu_digest = end->cpu_digest,
         .ram_digest = end->ram_digest,

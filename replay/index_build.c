@@ -11,6 +11,7 @@
 #include "replay/index.h"
 #include "replay/index_priv.h"
 #include "replay/worker.h"
+#include "trace-format/effect.h"
 
 /* The recording is cut into this many epochs, but not into shorter ones than the interpreter runs
  * in a few milliseconds; every so many epochs a checkpoint is filed. So the index is bounded by the
@@ -19,6 +20,8 @@
 #define EPOCHS     512u
 #define EPOCH_MIN  (1u << 20)
 #define PER_FILING 8u
+/* For traces that do not tell their length. */
+#define EPOCH_BY_TRAP (64u << 20)
 
 struct build {
     const struct rv_index_config *config;
@@ -106,6 +109,10 @@ static int replay_all(struct build *b, struct rv_err *err) {
     memset(changed, 0, b->h->page_count);
     int r = file_checkpoint(b, err);
     for (rv_icount from = 0; !r; from += b->step) {
+        if (b->h->epochs == RV_INDEX_EPOCHS)
+            return rv_fail(err, RV_E_UNSUPPORTED,
+                           "the recording is longer than %llu instructions: too long for an index",
+                           (unsigned long long)from);
         int reason = rv_worker_run(b->w, from + b->step, err);
         if (reason < 0) return reason;
         end_epoch(b, from);
@@ -162,9 +169,22 @@ static int finish(struct build *b, const char *name, struct rv_err *err) {
     return r;
 }
 
+/* Whether the trace's positions are traps, so that it does not tell how many instructions it has.
+ */
+static bool counts_traps(const struct build *b) {
+    const struct rv_trace_header *h = rv_trace_reader_header(rv_replay_reader(b->w->replay));
+    for (size_t i = 0; i < h->option_count; i++)
+        if (strcmp(h->options[i].key, RV_OPTION_BY_TRAP) == 0) return h->options[i].number != 0;
+    return false;
+}
+
 static void plan(struct build *b) {
     struct rv_trace_state st;
     rv_trace_reader_state(rv_replay_reader(b->w->replay), &st);
+    if (counts_traps(b)) {
+        b->step = EPOCH_BY_TRAP;
+        return;
+    }
     b->total = st.position;
     b->step = st.position / EPOCHS + 1;
     if (b->step < EPOCH_MIN) b->step = EPOCH_MIN;

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "trace-format/clocks.h"
 #include "trace-format/effect.h"
 #include "vmm/base/buf.h"
 #include "vmm/machine.h"
@@ -19,12 +20,21 @@ struct rv_player {
     struct rv_trace_state state;
     const struct rv_trace_summary *summary;
     uint64_t events;
-    struct rv_point agreed;
+    uint64_t agreed;     /* position */
     uint64_t cpu_digest; /* the half of a digest that came first */
     /* The output event being matched, byte by byte. */
     size_t effect_done;
     struct rv_effect_hash effect_hash;
+    /* The event of clock reads being answered: bytes used, and the position of the last read. */
+    size_t clocks_done;
+    uint64_t clocks_at;
+    struct rv_landmark landmark; /* the one looked for */
 };
+
+/* The unit of the trace: instructions, or traps where no engine counted them. */
+static uint64_t position(const struct rv_player *p, struct rv_point at) {
+    return p->config.by_trap ? at.trap : at.icount;
+}
 
 static struct rv_player *of(struct rv_nondet *nd) { return (struct rv_player *)nd; }
 
@@ -43,7 +53,7 @@ static int consume(struct rv_player *p, struct rv_point at, struct rv_err *err) 
     int r = rv_trace_cursor_next(p->cursor, &ev, err);
     if (r) return r;
     p->events++;
-    p->agreed = at;
+    p->agreed = position(p, at);
     return 0;
 }
 
@@ -83,23 +93,54 @@ static int diverged(struct rv_player *p, struct rv_point at, const struct rv_tra
     return rv_fail(err, RV_E_DIVERGED,
                    "replay diverged at instruction %" PRIu64 " (time %" PRIu64
                    " ns): expected %s, but %s; all agreed up to instruction %" PRIu64,
-                   at.icount, at.time, want, came, p->agreed.icount);
+                   position(p, at), at.time, want, came, p->agreed);
 }
 
 /* ---- the verbs ---- */
+
+/* Answers a read of the clock from the run of reads that comes next. */
+static int clock_read(struct rv_player *p, struct rv_point at, uint64_t *ns, struct rv_err *err) {
+    const struct rv_trace_event *ev;
+    int r = head(p, &ev, err);
+    if (r) return r;
+    uint64_t here = position(p, at);
+    if (!ev && here >= p->state.position) {
+        *ns = 0;
+        return 0;
+    }
+    const char *came = "the guest read the clock";
+    if (!ev || ev->kind != RV_TRACE_TRAP || ev->source != RV_SRC_CLOCK || !ev->len)
+        return diverged(p, at, ev, came, err);
+    if (!p->clocks_done) p->clocks_at = ev->position - 1;
+    struct rv_cursor in = rv_cursor_of(ev->data, ev->len);
+    rv_cursor_skip(&in, p->clocks_done);
+    uint64_t positions;
+    if (!rv_clocks_get(&in, &positions, ns))
+        return rv_fail(err, RV_E_FORMAT, "at position %" PRIu64 ": a damaged run of clock reads",
+                       ev->position);
+    p->clocks_at += positions;
+    if (p->clocks_at != here) return diverged(p, at, ev, came, err);
+    p->clocks_done = (size_t)(in.p - ev->data);
+    if (p->clocks_done < ev->len) return 0;
+    p->clocks_done = 0;
+    if (here != ev->position + ev->value) return diverged(p, at, ev, came, err);
+    return consume(p, at, err);
+}
 
 static int play_query(struct rv_nondet *nd, struct rv_point at, enum rv_source source,
                       uint64_t *value, struct rv_err *err) {
     struct rv_player *p = of(nd);
     const struct rv_trace_event *ev;
+    if (source == RV_SRC_CLOCK) return clock_read(p, at, value, err);
     int r = head(p, &ev, err);
     if (r) return r;
     /* A recorder that died at once left no answers, and no instruction that could see one. */
-    if (!ev && at.icount >= p->state.position) {
+    if (!ev && position(p, at) >= p->state.position) {
         *value = 0;
         return 0;
     }
-    if (!ev || ev->kind != RV_TRACE_QUERY || ev->source != source || ev->position != at.icount) {
+    if (!ev || ev->kind != RV_TRACE_QUERY || ev->source != source ||
+        ev->position != position(p, at)) {
         char came[64];
         snprintf(came, sizeof came, "the guest asked for %s", rv_source_name(source));
         return diverged(p, at, ev, came, err);
@@ -110,7 +151,7 @@ static int play_query(struct rv_nondet *nd, struct rv_point at, enum rv_source s
 
 /* The part of an event's position by which all of it must have happened. */
 static rv_icount last_position(const struct rv_trace_event *ev) {
-    if (ev->kind != RV_TRACE_EFFECT) return ev->position;
+    if (ev->kind != RV_TRACE_EFFECT && ev->kind != RV_TRACE_TRAP) return ev->position;
     return ev->value < RV_NEVER - 1 - ev->position ? ev->position + ev->value : RV_NEVER - 1;
 }
 
@@ -144,6 +185,20 @@ static int give(struct rv_player *p, struct rv_point at, const struct rv_trace_e
     return consume(p, at, err);
 }
 
+static void read_landmark(const struct rv_trace_event *ev, struct rv_landmark *out) {
+    *out = (struct rv_landmark){.rip = ev->value, .ram = ev->value2};
+    if (ev->len != 16) return; /* equals no state */
+    memcpy(&out->gpr, ev->data, 8);
+    memcpy(&out->cpu, ev->data + 8, 8);
+}
+
+static bool same_landmark(struct rv_player *p, const struct rv_trace_event *ev,
+                          const struct rv_landmark *here) {
+    read_landmark(ev, &p->landmark);
+    return p->landmark.rip == here->rip && p->landmark.gpr == here->gpr &&
+           p->landmark.cpu == here->cpu && p->landmark.ram == here->ram;
+}
+
 static int play_next(struct rv_nondet *nd, const struct rv_next *q, struct rv_push *out,
                      struct rv_err *err) {
     struct rv_player *p = of(nd);
@@ -157,18 +212,24 @@ static int play_next(struct rv_nondet *nd, const struct rv_next *q, struct rv_pu
     if (q->only_stop) return 0;
     int r = head(p, &ev, err);
     if (r) return r;
+    if (ev && ev->kind == RV_TRACE_LANDMARK && q->landmark && ev->position == position(p, q->at) &&
+        same_landmark(p, ev, q->landmark)) {
+        r = consume(p, q->at, err);
+        if (!r) r = head(p, &ev, err);
+        if (r) return r;
+    }
     if (!ev) {
-        if (q->at.icount >= p->state.position) {
+        if (position(p, q->at) >= p->state.position) {
             give_stop(out, RV_STOP_TRACE_END);
             return 0;
         }
         if (q->idle) goto idle;
         return 0;
     }
-    if (q->at.icount > last_position(ev) ||
-        (q->at.icount == ev->position && is_push(ev) && ev->time < q->at.time))
+    if (position(p, q->at) > last_position(ev) ||
+        (position(p, q->at) == ev->position && is_push(ev) && ev->time < q->at.time))
         return diverged(p, q->at, ev, "the machine went past it", err);
-    if (is_push(ev) && ev->position == q->at.icount && ev->time == q->at.time)
+    if (is_push(ev) && ev->position == position(p, q->at) && ev->time == q->at.time)
         return give(p, q->at, ev, out, err);
     if (!q->idle) return 0;
 idle:
@@ -176,24 +237,35 @@ idle:
     out->kind = RV_PUSH_JUMP;
     out->source = RV_SRC_CLOCK;
     out->time = q->deadline;
-    if (ev && is_push(ev) && ev->position == q->at.icount && ev->time < q->deadline)
+    if (ev && is_push(ev) && ev->position == position(p, q->at) && ev->time < q->deadline)
         out->time = ev->time;
     if (out->time == RV_NEVER)
         return diverged(p, q->at, ev, "the guest halted with nothing to wake it", err);
     return 0;
 }
 
-static int play_horizon(struct rv_nondet *nd, struct rv_point at, rv_icount *until,
+static int play_horizon(struct rv_nondet *nd, struct rv_point at, struct rv_horizon *h,
                         struct rv_err *err) {
     struct rv_player *p = of(nd);
     const struct rv_trace_event *ev;
     int r = head(p, &ev, err);
     if (r) return r;
+    if (p->config.by_trap) {
+        /* The machine stops at every trap by itself. */
+        if (ev && ev->kind == RV_TRACE_LANDMARK && ev->position == at.trap) {
+            read_landmark(ev, &p->landmark);
+            h->landmark = &p->landmark;
+        }
+        h->until = at.icount + SLICE;
+        if (p->config.target > at.icount && p->config.target < h->until)
+            h->until = p->config.target;
+        return 0;
+    }
     rv_icount end = ev ? ev->position : p->state.position;
     if (end <= at.icount) end = ev ? last_position(ev) + 1 : at.icount + 1;
     if (end <= at.icount) end = at.icount + 1;
     if (p->config.target > at.icount && p->config.target < end) end = p->config.target;
-    *until = end - at.icount > SLICE ? at.icount + SLICE : end;
+    h->until = end - at.icount > SLICE ? at.icount + SLICE : end;
     return 0;
 }
 
@@ -201,12 +273,13 @@ static int play_effect(struct rv_nondet *nd, struct rv_point at, enum rv_source 
                        const void *data, size_t len, struct rv_err *err) {
     struct rv_player *p = of(nd);
     const uint8_t *bytes = data;
+    uint64_t here = position(p, at);
     for (size_t i = 0; i < len; i++) {
         const struct rv_trace_event *ev;
         int r = head(p, &ev, err);
         if (r) return r;
         /* An unsealed trace may end between two bytes of one instruction. */
-        if (!ev && at.icount >= p->state.position) break;
+        if (!ev && here >= p->state.position) break;
         char came[96];
         snprintf(came, sizeof came, "the guest wrote byte 0x%02x to %s", bytes[i],
                  rv_source_name(sink));
@@ -214,14 +287,13 @@ static int play_effect(struct rv_nondet *nd, struct rv_point at, enum rv_source 
         if (!ev || ev->kind != RV_TRACE_EFFECT || ev->source != sink || !ev->len)
             return diverged(p, at, ev, came, err);
         if (!p->effect_done) rv_effect_hash_begin(&p->effect_hash);
-        if ((!p->effect_done && at.icount != ev->position) || at.icount < ev->position ||
+        if ((!p->effect_done && here != ev->position) || here < ev->position ||
             bytes[i] != ev->data[p->effect_done])
             return diverged(p, at, ev, came, err);
-        rv_effect_hash_add(&p->effect_hash, at.icount - ev->position);
+        rv_effect_hash_add(&p->effect_hash, here - ev->position);
         p->effect_done++;
         if (p->effect_done < ev->len) continue;
-        if (at.icount - ev->position != ev->value ||
-            rv_effect_hash_end(&p->effect_hash) != ev->value2)
+        if (here - ev->position != ev->value || rv_effect_hash_end(&p->effect_hash) != ev->value2)
             return diverged(p, at, ev, "its bytes came at other instructions", err);
         p->effect_done = 0;
         r = consume(p, at, err);
@@ -241,12 +313,12 @@ static int play_digest(struct rv_nondet *nd, struct rv_point at, enum rv_source 
     const struct rv_trace_event *ev;
     int r = head(p, &ev, err);
     if (r) return r;
-    if (!ev && at.icount >= p->state.position) return 0;
+    if (!ev && position(p, at) >= p->state.position) return 0;
     char came[160];
     snprintf(came, sizeof came,
              "the digests are %016" PRIx64 " (CPU, devices), %016" PRIx64 " (RAM)", p->cpu_digest,
              value);
-    if (!ev || ev->kind != RV_TRACE_DIGEST || ev->position != at.icount)
+    if (!ev || ev->kind != RV_TRACE_DIGEST || ev->position != position(p, at))
         return diverged(p, at, ev, came, err);
     if (ev->value != p->cpu_digest || ev->value2 != value) {
         size_t n = strlen(came);
@@ -268,16 +340,16 @@ static int play_stopped(struct rv_nondet *nd, const struct rv_end *end, struct r
     const struct rv_trace_event *ev;
     int r = head(p, &ev, err);
     if (r) return r;
-    if (!ev && end->at.icount >= p->state.position) return 0;
+    if (!ev && position(p, end->at) >= p->state.position) return 0;
     char came[128];
     snprintf(came, sizeof came, "the machine stopped (%s, code %" PRIu32 ")",
              rv_stop_name(end->reason), end->code);
     if (!ev || ev->kind != RV_TRACE_STOP || ev->value != end->reason || ev->value2 != end->code ||
-        ev->position != end->at.icount || ev->time != end->at.time)
+        ev->position != position(p, end->at) || ev->time != end->at.time)
         return diverged(p, end->at, ev, came, err);
     const struct rv_trace_summary *s = p->summary;
     bool comparable = s && s->reason != RV_TRACE_REASON_SALVAGED && !s->lost_tail &&
-                      s->position == end->at.icount && !end->mid_instruction && s->cpu_digest;
+                      s->position == position(p, end->at) && !end->mid_instruction && s->cpu_digest;
     if (comparable && (s->cpu_digest != end->cpu_digest || s->ram_digest != end->ram_digest)) {
         snprintf(came, sizeof came,
                  "the final digests are %016" PRIx64 ", %016" PRIx64 " instead of %016" PRIx64
@@ -324,21 +396,23 @@ void rv_player_set_target(struct rv_player *p, rv_icount target) { p->config.tar
 void rv_player_save(const struct rv_player *p, struct rv_buf *out) {
     rv_buf_put_u64(out, rv_trace_cursor_ordinal(p->cursor));
     rv_buf_put_u64(out, p->events);
-    rv_buf_put_u64(out, p->agreed.icount);
-    rv_buf_put_u64(out, p->agreed.time);
+    rv_buf_put_u64(out, p->agreed);
     rv_buf_put_u64(out, p->cpu_digest);
     rv_buf_put_u64(out, p->effect_done);
     rv_buf_put_u64(out, p->effect_hash.h);
+    rv_buf_put_u64(out, p->clocks_done);
+    rv_buf_put_u64(out, p->clocks_at);
 }
 
 int rv_player_load(struct rv_player *p, struct rv_cursor *in, struct rv_err *err) {
     uint64_t ordinal = rv_cursor_u64(in);
     p->events = rv_cursor_u64(in);
-    p->agreed.icount = rv_cursor_u64(in);
-    p->agreed.time = rv_cursor_u64(in);
+    p->agreed = rv_cursor_u64(in);
     p->cpu_digest = rv_cursor_u64(in);
     p->effect_done = rv_cursor_u64(in);
     p->effect_hash.h = rv_cursor_u64(in);
+    p->clocks_done = rv_cursor_u64(in);
+    p->clocks_at = rv_cursor_u64(in);
     if (in->bad) return rv_fail(err, RV_E_FORMAT, "a saved place in the trace is cut short");
     return rv_trace_cursor_seek_ordinal(p->cursor, ordinal, err);
 }

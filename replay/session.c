@@ -84,12 +84,14 @@ static int build(struct rv_replay *r, const struct rv_replay_config *config,
         .engine = config->engine ? config->engine : &rv_engine_interpret,
         .profile = rv_profile_find(h->cpu_profile),
         .rate = h->rate,
+        .by_trap = option(h, RV_OPTION_BY_TRAP, 0),
         .digest_every = option(h, RV_OPTION_DIGEST_EVERY, 0),
         .boot = {.cmdline = h->command_line},
     };
     uint64_t kind = option(h, RV_OPTION_BOOT_KIND, RV_BOOT_AUTO);
-    if (kind > RV_BOOT_FLAT || !h->rate || h->memory_bytes < RV_RAM_MIN ||
-        h->memory_bytes > RV_RAM_MAX || h->memory_bytes % RV_PAGE_SIZE)
+    if (kind > RV_BOOT_FLAT || (mc.by_trap && mc.rate != RV_RATE_HOST) ||
+        h->memory_bytes < RV_RAM_MIN || h->memory_bytes > RV_RAM_MAX ||
+        h->memory_bytes % RV_PAGE_SIZE)
         return rv_fail(err, RV_E_FORMAT, "%s: its header describes no machine; run retro verify",
                        name);
     mc.boot.kind = (enum rv_boot_kind)kind;
@@ -112,7 +114,9 @@ static int build(struct rv_replay *r, const struct rv_replay_config *config,
     }
     if (!mc.boot.kernel.data)
         return rv_fail(err, RV_E_FORMAT, "%s: names no kernel; run retro verify", name);
-    code = rv_player_new(&r->player, r->reader, &config->player, err);
+    struct rv_player_config pc = config->player;
+    pc.by_trap = mc.by_trap;
+    code = rv_player_new(&r->player, r->reader, &pc, err);
     if (code) return code;
     struct rv_nondet *nd = rv_player_nondet(r->player);
     if (wrap) nd = wrap(ctx, nd);

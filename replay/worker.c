@@ -6,7 +6,8 @@
 #include "vmm/base/buf.h"
 
 /* Instructions between two looks at the outside in a branch, where no trace says how far to run. */
-#define SLICE (4u << 20)
+#define SLICE      (4u << 20)
+#define CLOCK_STEP 1000u /* ns */
 
 /* ---- between machine and player ---- */
 
@@ -15,7 +16,10 @@ static struct rv_worker *of(struct rv_nondet *nd) { return (struct rv_worker *)n
 static int on_query(struct rv_nondet *nd, struct rv_point at, enum rv_source source,
                     uint64_t *value, struct rv_err *err) {
     struct rv_worker *w = of(nd);
-    return w->player->ops->query(w->player, at, source, value, err);
+    if (!w->branched) return w->player->ops->query(w->player, at, source, value, err);
+    /* In a branch of a hardware recording time goes on by a little at each look. */
+    *value = source == RV_SRC_CLOCK ? CLOCK_STEP : 0;
+    return 0;
 }
 
 static int on_next(struct rv_nondet *nd, const struct rv_next *q, struct rv_push *out,
@@ -32,16 +36,16 @@ static int on_next(struct rv_nondet *nd, const struct rv_next *q, struct rv_push
     return 0;
 }
 
-static int on_horizon(struct rv_nondet *nd, struct rv_point at, rv_icount *until,
+static int on_horizon(struct rv_nondet *nd, struct rv_point at, struct rv_horizon *h,
                       struct rv_err *err) {
     struct rv_worker *w = of(nd);
     if (w->poll && w->poll(w->ctx, at.icount)) {
         atomic_store(&w->stop, RV_STOP_INTERRUPT);
-        *until = at.icount + 1;
+        h->until = at.icount + 1;
         return 0;
     }
-    if (!w->branched) return w->player->ops->horizon(w->player, at, until, err);
-    *until = at.icount + SLICE;
+    if (!w->branched) return w->player->ops->horizon(w->player, at, h, err);
+    h->until = at.icount + SLICE;
     return 0;
 }
 
@@ -83,6 +87,11 @@ static struct rv_nondet *wrap(void *ctx, struct rv_nondet *player) {
 
 int rv_worker_new(struct rv_worker **out, const struct rv_replay_config *config,
                   struct rv_err *err) {
+    const struct rv_engine_ops *e = config->engine;
+    if (e && !(e->counts && e->watch && e->restore))
+        return rv_fail(
+            err, RV_E_UNSUPPORTED,
+            "engine %s cannot count instructions and watch them; take --engine interpret", e->name);
     struct rv_worker *w = rv_alloc(sizeof *w);
     w->nd.ops = &between;
     struct rv_replay_config rc = *config;

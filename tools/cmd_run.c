@@ -151,6 +151,17 @@ static int prepare(struct guest *g, struct rv_err *err) {
                                     .rate = RV_RATE_DEFAULT,
                                     .digest_every = RV_DIGEST_DEFAULT};
     int r = retro_engine(g->engine, g->verbose, &c->engine, err);
+    if (!r && !c->engine->counts) {
+        c->profile = &rv_profile_hw;
+        c->rate = RV_RATE_HOST;
+        c->by_trap = true;
+        c->digest_every = RV_DIGEST_TRAPS;
+        if (g->max_icount != RV_NEVER)
+            r = rv_fail(err, RV_E_USAGE,
+                        "engine %s does not count instructions; give --timeout instead of "
+                        "--max-instructions, or take --engine interpret",
+                        c->engine->name);
+    }
     if (!r) r = boot_kind(g->kind, &c->boot.kind, err);
     if (!r) r = rv_file_read(g->kernel, IMAGE_MAX, &g->kernel_data, &c->boot.kernel.len, err);
     if (!r && g->initrd)
@@ -172,6 +183,14 @@ static void release(struct guest *g) {
     if (g->debugcon_fd >= 0) close(g->debugcon_fd);
 }
 
+static void kick(void *machine) { rv_machine_kick(machine); }
+
+/* An engine that does not count does not come back by itself either. */
+static int start_kicks(const struct guest *g, struct rv_live *live, struct rv_machine *m,
+                       struct rv_err *err) {
+    return g->config.engine->counts ? 0 : rv_live_kick_with(live, kick, m, err);
+}
+
 static int start_live(const struct guest *g, struct rv_live **live, struct rv_err *err) {
     bool terminal = isatty(g->input_fd);
     bool wall = strcmp(g->pace, "wall") == 0 || (strcmp(g->pace, "auto") == 0 && terminal);
@@ -183,6 +202,7 @@ static int start_live(const struct guest *g, struct rv_live **live, struct rv_er
                                 .output_fd = g->quiet ? -1 : STDOUT_FILENO,
                                 .debugcon_fd = g->debugcon_fd,
                                 .pace = wall,
+                                .host_time = g->config.rate == RV_RATE_HOST,
                                 .escape = terminal,
                                 .max_icount = g->max_icount,
                                 .stop_request = &retro_stop};
@@ -204,6 +224,7 @@ static int do_run(struct guest *g) {
     int r = prepare(g, &err);
     if (!r) r = start_live(g, &live, &err);
     if (!r) r = rv_machine_new(&m, &g->config, retro_meter_wrap(meter, rv_live_nondet(live)), &err);
+    if (!r) r = start_kicks(g, live, m, &err);
     double began = retro_now();
     if (!r) {
         retro_kick_on_signal(m);
@@ -222,8 +243,8 @@ static int do_run(struct guest *g) {
             .verb = "ran", .seconds = seconds, .end = end, .engine = g->config.engine->name};
         retro_print_summary(&s, g->json);
     }
+    rv_live_free(live); /* first: its thread kicks the machine */
     rv_machine_free(m);
-    rv_live_free(live);
     return status;
 }
 
@@ -244,6 +265,7 @@ static int do_record(struct guest *g) {
         r = rv_record_begin(&rec, &rc, rv_live_nondet(live), retro_meter_wrap, meter, &err);
     }
     double began = retro_now();
+    if (!r) r = start_kicks(g, live, rv_record_machine(rec), &err);
     bool ran = !r;
     if (ran) {
         retro_kick_on_signal(rv_record_machine(rec));
@@ -269,8 +291,8 @@ static int do_record(struct guest *g) {
                                   .engine = g->config.engine->name};
         retro_print_summary(&s, g->json);
     }
+    rv_live_free(live); /* first: its thread kicks the machine */
     rv_record_free(rec);
-    rv_live_free(live);
     return status;
 }
 

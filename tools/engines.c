@@ -58,16 +58,37 @@ const struct rv_engine_ops *retro_choose(const struct retro_speeds *s, const cha
     return &rv_engine_interpret;
 }
 
+/* Whether this host's KVM lets its guests run guests: found out by making one. */
+static bool nested_works(bool verbose) {
+    struct rv_ram ram;
+    struct rv_err err = {0};
+    if (rv_ram_init(&ram, 1 << 20, &err)) return false;
+    struct rv_cpu_bus bus = {.exit = no_exit, .tsc = no_tsc};
+    struct rv_engine *e;
+    bool works = !rv_engine_nested.create(&e, &ram, &bus, &rv_profile_hw, &err);
+    if (works) e->ops->destroy(e);
+    rv_ram_release(&ram);
+    if (verbose && !works) fprintf(stderr, "retro: no engine kvm-nested: %s\n", err.msg);
+    return works;
+}
+
 int retro_engine(const char *name, bool verbose, const struct rv_engine_ops **out,
                  struct rv_err *err) {
-    static const struct rv_engine_ops *const engines[] = {&rv_engine_interpret, &rv_engine_kvm};
+    static const struct rv_engine_ops *const engines[] = {&rv_engine_interpret, &rv_engine_kvm,
+                                                          &rv_engine_nested};
+    if (strcmp(name, "kvm") == 0) {
+        *out = nested_works(verbose) ? &rv_engine_nested : &rv_engine_kvm;
+        return 0;
+    }
     for (unsigned i = 0; i < RV_COUNT(engines); i++)
         if (strcmp(name, engines[i]->name) == 0) {
             *out = engines[i];
             return 0;
         }
     if (strcmp(name, "auto") != 0)
-        return rv_fail(err, RV_E_USAGE, "there is no engine \"%s\"; take auto, interpret or kvm",
+        return rv_fail(err, RV_E_USAGE,
+                       "there is no engine \"%s\"; take auto, interpret, kvm, kvm-nested or "
+                       "kvm-direct",
                        name);
     struct retro_speeds s;
     struct rv_kvm_report kvm;

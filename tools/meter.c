@@ -51,11 +51,11 @@ void retro_meter_show(struct retro_meter *m, rv_icount at, rv_icount total) {
     m->last = now;
 }
 
-static int meter_horizon(struct rv_nondet *nd, struct rv_point at, rv_icount *until,
+static int meter_horizon(struct rv_nondet *nd, struct rv_point at, struct rv_horizon *h,
                          struct rv_err *err) {
     struct retro_meter *m = (struct retro_meter *)nd;
     retro_meter_show(m, at.icount, m->total);
-    return m->inner->ops->horizon(m->inner, at, until, err);
+    return m->inner->ops->horizon(m->inner, at, h, err);
 }
 
 static int meter_query(struct rv_nondet *nd, struct rv_point at, enum rv_source source,

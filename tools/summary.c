@@ -45,8 +45,9 @@ static void print_json(const struct retro_summary *s) {
     char cpu[17], ram[17];
     hex(cpu, s->end.cpu_digest);
     hex(ram, s->end.ram_digest);
-    json_t *o = json_pack("{s:s, s:s, s:I, s:I, s:f, s:s, s:i, s:s, s:s}", "action", s->verb,
-                          "engine", s->engine, "instructions", (json_int_t)s->end.at.icount,
+    json_t *o = json_pack("{s:s, s:s, s:I, s:I, s:I, s:f, s:s, s:i, s:s, s:s}", "action",
+                          s->verb, "engine", s->engine, "instructions",
+                          (json_int_t)s->end.at.icount, "traps", (json_int_t)s->end.at.trap,
                           "guest_ns", (json_int_t)s->end.at.time, "seconds", s->seconds, "stop",
                           rv_stop_name(s->end.reason), "code", (int)s->end.code, "cpu_digest", cpu,
                           "ram_digest", ram);
@@ -66,9 +67,13 @@ void retro_print_summary(const struct retro_summary *s, bool json) {
         return;
     }
     char n[32], b[32];
-    fprintf(stderr, "retro: %s %s instructions in %.2f s (%.1f million/s, %s)", s->verb,
-            retro_group(s->end.at.icount, n), s->seconds,
-            s->seconds > 0 ? (double)s->end.at.icount / s->seconds / 1e6 : 0.0, s->engine);
+    if (s->end.at.icount)
+        fprintf(stderr, "retro: %s %s instructions in %.2f s (%.1f million/s, %s)", s->verb,
+                retro_group(s->end.at.icount, n), s->seconds,
+                s->seconds > 0 ? (double)s->end.at.icount / s->seconds / 1e6 : 0.0, s->engine);
+    else
+        fprintf(stderr, "retro: %s %s traps in %.2f s (%s)", s->verb,
+                retro_group(s->end.at.trap, n), s->seconds, s->engine);
     if (s->has_events) fprintf(stderr, ", %s events", retro_group(s->events, n));
     if (s->has_trace)
         fprintf(stderr, ", trace %s bytes (%s beyond the images)", retro_group(s->trace_bytes, n),

@@ -15,8 +15,11 @@ enum rv_trace_kind {
                             less the first, value2 a hash over the positions of all bytes */
     RV_TRACE_DIGEST = 5, /* value: digest of CPU and devices; value2: of RAM, or 0; source: which */
     RV_TRACE_MARK = 6,   /* a point somebody gave a name: data */
-    RV_TRACE_TRAP = 7,   /* hardware recordings: an event at a trap; data carries registers */
-    RV_TRACE_LANDMARK = 8, /* hardware recordings: an event between traps; data carries the state */
+    RV_TRACE_TRAP = 7,   /* host time: reads of the clock, packed in data (clocks.h); value is the
+                            last one's position less the first's; time is that before the first */
+    RV_TRACE_LANDMARK = 8, /* what follows at this position comes not at its trap, but later, in the
+                              first state with this RIP (value), this RAM (value2), and these hashes
+                              of registers and CPU (data, 8 bytes each) */
     RV_TRACE_STOP = 9,     /* the machine stopped: value is the reason, data its text */
 };
 

@@ -5,6 +5,10 @@
 
 #include "vmm/base/buf.h"
 #include "vmm/clock.h"
+#include "vmm/landmark.h"
+
+/* Instructions looked at for a landmark before stop requests are. */
+#define SEEK_SLICE (1u << 20)
 
 struct rv_machine {
     struct rv_machine_config config;
@@ -14,9 +18,18 @@ struct rv_machine {
     struct rv_engine *engine;
     struct rv_cpu_bus bus;
     struct rv_clock clock;
-    bool halted;           /* the CPU waits in HLT */
-    bool fresh;            /* icount has just been reached: the host may push here */
-    rv_icount next_digest; /* RV_NEVER: none */
+    bool halted;          /* the CPU waits in HLT */
+    bool fresh;           /* the position has just been reached: the host may push here */
+    bool look;            /* nothing but a stop may come here */
+    uint64_t next_digest; /* position; RV_NEVER: none */
+    /* Traps: how many, the last of which the loop knows, the icount of the last one's instruction,
+     * and whether guest time was asked for in it. */
+    uint64_t traps, traps_seen;
+    rv_icount trap_icount;
+    bool sampled;
+    const struct rv_landmark *landmark; /* the state is this one; NULL: not known */
+    struct rv_landmark here;
+    uint64_t candidates; /* states compared with landmarks */
     enum rv_stop stop;
     uint32_t stop_code;
     bool mid_instruction;
@@ -25,19 +38,56 @@ struct rv_machine {
 };
 
 struct rv_point rv_machine_now(struct rv_machine *m) {
-    rv_icount icount = m->engine ? m->engine->ops->icount(m->engine) : 0;
-    return (struct rv_point){.icount = icount, .time = rv_clock_at(&m->clock, icount)};
+    bool counts = m->engine && m->engine->ops->counts;
+    rv_icount icount = counts ? m->engine->ops->icount(m->engine) : 0;
+    return (struct rv_point){
+        .icount = icount, .time = rv_clock_at(&m->clock, icount), .trap = m->traps};
+}
+
+uint64_t rv_machine_position(const struct rv_machine *m, struct rv_point at) {
+    return m->config.by_trap ? at.trap : at.icount;
+}
+
+/* ---- traps ---- */
+
+/* The guest left the CPU, in an instruction that does so on every engine: such moments are numbered
+ * alike everywhere. */
+static void trap(struct rv_machine *m) {
+    m->traps++;
+    m->sampled = false;
+    if (!m->config.by_trap) return;
+    m->trap_icount = m->engine->ops->icount(m->engine);
+    m->bus.attention = true;
+}
+
+static void tick(struct rv_machine *m);
+
+/* Host time: moves guest time on, once a trap. */
+static void sample(struct rv_machine *m) {
+    if (m->config.rate != RV_RATE_HOST || m->sampled || m->failed) return;
+    m->sampled = true;
+    uint64_t passed = 0;
+    m->failed = m->nd->ops->query(m->nd, rv_machine_now(m), RV_SRC_CLOCK, &passed, &m->first_error);
+    if (m->failed) {
+        m->bus.attention = true;
+        return;
+    }
+    rv_ns room = RV_NEVER - 1 - m->clock.jumped;
+    m->clock.jumped += passed < room ? passed : room;
 }
 
 /* ---- what the CPU asks of the rest ---- */
 
 static void cpu_exit(void *ctx, struct rv_exit *x) {
     struct rv_machine *m = ctx;
+    trap(m);
     rv_pc_exit(m->pc, x);
 }
 
 static uint64_t cpu_tsc(void *ctx) {
     struct rv_machine *m = ctx;
+    trap(m);
+    sample(m);
     rv_ns now = rv_machine_now(m).time;
     return (uint64_t)((unsigned __int128)now * m->config.profile->tsc_hz / RV_NSEC);
 }
@@ -45,6 +95,8 @@ static uint64_t cpu_tsc(void *ctx) {
 /* ---- what the board asks ---- */
 
 static rv_ns board_now(void *ctx) { return rv_machine_now(ctx).time; }
+
+static void board_clock(void *ctx) { sample(ctx); }
 
 static void board_attention(void *ctx) { ((struct rv_machine *)ctx)->bus.attention = true; }
 
@@ -75,7 +127,14 @@ int rv_machine_new(struct rv_machine **out, const struct rv_machine_config *conf
     m->fresh = true;
     m->next_digest = config->digest_every ? config->digest_every : RV_NEVER;
     int r = 0;
-    if (!config->rate) r = rv_fail(err, RV_E_USAGE, "a guest clock that stands still is no clock");
+    if (config->by_trap && config->rate != RV_RATE_HOST)
+        r = rv_fail(err, RV_E_USAGE, "positions that are traps need the host's time");
+    if (!config->by_trap && !config->engine->counts)
+        r = rv_fail(err, RV_E_USAGE,
+                    "engine %s does not count instructions, so it can neither "
+                    "derive guest time from them nor replay a recording that did; use --engine "
+                    "interpret",
+                    config->engine->name);
     if (!r) r = rv_ram_init(&m->ram, config->memory, err);
     if (r) goto fail;
     m->bus = (struct rv_cpu_bus){.ctx = m, .exit = cpu_exit, .tsc = cpu_tsc};
@@ -91,6 +150,7 @@ int rv_machine_new(struct rv_machine **out, const struct rv_machine_config *conf
     if (r) goto fail;
     struct rv_pc_host host = {.ctx = m,
                               .now = board_now,
+                              .clock = board_clock,
                               .effect = board_effect,
                               .stop = board_stop,
                               .attention = board_attention};
@@ -125,14 +185,16 @@ void rv_machine_free(struct rv_machine *m) {
 void rv_machine_digests(struct rv_machine *m, uint64_t *cpu, uint64_t *ram) {
     struct rv_x86 x;
     m->engine->ops->get(m->engine, &x);
+    if (m->config.rate == RV_RATE_HOST) rv_x86_canonical(&x);
     *cpu = rv_pc_hash(m->pc, rv_state_hash(rv_x86_fields, &x, 0));
     *ram = rv_ram_digest(&m->ram);
 }
 
 static int digest(struct rv_machine *m, struct rv_err *err) {
     struct rv_point at = rv_machine_now(m);
-    if (at.icount < m->next_digest) return 0;
-    m->next_digest = at.icount + m->config.digest_every;
+    uint64_t position = rv_machine_position(m, at);
+    if (position < m->next_digest || m->landmark) return 0;
+    m->next_digest = position + m->config.digest_every;
     uint64_t cpu, ram;
     rv_machine_digests(m, &cpu, &ram);
     int r = m->nd->ops->digest(m->nd, at, RV_SRC_CPU, cpu, err);
@@ -154,7 +216,8 @@ static int pushes(struct rv_machine *m, bool idle, struct rv_err *err) {
                             .idle = idle && !taken,
                             .deadline = rv_pc_deadline(m->pc),
                             .input_room = rv_pc_input_room(m->pc, RV_SRC_CONSOLE),
-                            .only_stop = m->mid_instruction};
+                            .only_stop = m->mid_instruction || m->look,
+                            .landmark = m->landmark};
         struct rv_push p = {0};
         int r = m->nd->ops->next(m->nd, &q, &p, err);
         if (r) return r;
@@ -219,40 +282,104 @@ static int idle(struct rv_machine *m, struct rv_err *err) {
     return r < 0 ? r : 0;
 }
 
-static int run_engine(struct rv_machine *m, bool want_window, struct rv_err *err) {
-    struct rv_point at = rv_machine_now(m);
-    rv_icount until;
-    int r = m->nd->ops->horizon(m->nd, at, &until, err);
-    if (r) return r;
-    rv_icount due = rv_clock_icount(&m->clock, rv_pc_deadline(m->pc));
-    if (due < until) until = due;
-    if (m->next_digest < until) until = m->next_digest;
-    if (until <= at.icount) until = at.icount + 1;
-    r = m->engine->ops->run(m->engine, until, want_window, err);
-    m->fresh = false;
-    switch (r) {
-    case RV_RUN_UNTIL: m->fresh = true; return 0;
+/* The run ended between two traps: learns the state, by which replay will find the place. */
+static void make_landmark(struct rv_machine *m) {
+    rv_landmark_of(&m->here, m->engine, &m->ram);
+    m->landmark = &m->here;
+    m->fresh = true;
+}
+
+/* Looks for the state of a landmark from here on, one instruction after the other, until the next
+ * trap. */
+static int seek_landmark(struct rv_machine *m, const struct rv_landmark *wanted, rv_icount until,
+                         bool want_window, struct rv_err *err) {
+    const struct rv_engine_ops *e = m->engine->ops;
+    rv_icount end = e->icount(m->engine) + SEEK_SLICE;
+    if (until < end) end = until;
+    for (rv_icount n = e->icount(m->engine); n < end; n = e->icount(m->engine)) {
+        if (rv_landmark_is(wanted, m->engine, &m->ram, &m->candidates)) {
+            m->here = *wanted;
+            m->landmark = &m->here;
+            m->fresh = true;
+            return RV_RUN_UNTIL;
+        }
+        int r = e->run(m->engine, n + 1, want_window, err);
+        if (r != RV_RUN_UNTIL) return r;
+    }
+    m->look = true;
+    return RV_RUN_UNTIL;
+}
+
+static void after_run(struct rv_machine *m, int why) {
+    switch (why) {
     case RV_RUN_HALTED:
         m->halted = true;
         m->fresh = true;
-        return 0;
-    case RV_RUN_TRIPLE_FAULT: board_stop(m, RV_STOP_TRIPLE_FAULT, 0); return 0;
-    case RV_RUN_KICKED: m->fresh = true; return 0;
-    case RV_RUN_STUCK: m->mid_instruction = true; return 0;
+        m->traps_seen = ++m->traps;
+        return;
+    case RV_RUN_TRIPLE_FAULT: board_stop(m, RV_STOP_TRIPLE_FAULT, 0); return;
+    case RV_RUN_STUCK: m->mid_instruction = true; return;
+    case RV_RUN_WATCH: board_stop(m, RV_STOP_WATCH, 0); return;
     case RV_RUN_WATCHED:
-        m->fresh = true;
         board_stop(m, RV_STOP_WATCH, 0);
-        return 0;
-    case RV_RUN_WATCH: board_stop(m, RV_STOP_WATCH, 0); return 0;
-    default: return r < 0 ? r : 0;
+        /* fall through */
+    case RV_RUN_UNTIL:
+        if (m->config.by_trap)
+            m->look = !m->fresh;
+        else
+            m->fresh = true;
+        return;
+    case RV_RUN_KICKED:
+        if (m->config.by_trap)
+            make_landmark(m);
+        else
+            m->fresh = true;
+        return;
+    case RV_RUN_ATTENTION:
+        /* A trap whose instruction faulted in the end has no count of its own: not a place that a
+         * count could name later. */
+        if (m->config.by_trap && m->traps != m->traps_seen) {
+            m->fresh = m->engine->ops->icount(m->engine) == m->trap_icount + 1;
+            m->traps_seen = m->traps;
+        }
+        return;
     }
+}
+
+static int run_engine(struct rv_machine *m, bool want_window, struct rv_err *err) {
+    struct rv_point at = rv_machine_now(m);
+    bool counts = m->engine->ops->counts;
+    struct rv_horizon h = {.deadline = rv_pc_deadline(m->pc), .until = RV_NEVER};
+    int r = m->nd->ops->horizon(m->nd, at, &h, err);
+    if (r) return r;
+    rv_icount until = counts ? h.until : RV_NEVER;
+    if (!m->config.by_trap) {
+        rv_icount due = rv_clock_icount(&m->clock, h.deadline);
+        if (due < until) until = due;
+        if (m->next_digest < until) until = m->next_digest;
+    }
+    if (until <= at.icount) until = at.icount + 1;
+    m->fresh = m->look = false;
+    m->landmark = NULL;
+    if (h.landmark && !counts)
+        return rv_fail(err, RV_E_UNSUPPORTED,
+                       "the recording goes on between two traps after trap %llu, where engine %s "
+                       "cannot find the place; replay it with --engine interpret",
+                       (unsigned long long)at.trap, m->engine->ops->name);
+    if (h.landmark)
+        r = seek_landmark(m, h.landmark, until, want_window, err);
+    else
+        r = m->engine->ops->run(m->engine, until, want_window, err);
+    if (r < 0) return r;
+    after_run(m, r);
+    return 0;
 }
 
 static int loop(struct rv_machine *m, struct rv_err *err) {
     while (m->stop == RV_STOP_NONE) {
         tick(m);
         int r = 0;
-        if (m->mid_instruction) {
+        if (m->mid_instruction || m->look) {
             r = pushes(m, false, err);
             if (r < 0) return r;
             if (m->stop) break;
@@ -315,31 +442,48 @@ void rv_machine_watch(struct rv_machine *m, const struct rv_watch *w) {
 
 /* What the loop itself keeps between two safe points. */
 struct loop_state {
-    uint64_t rate;
     rv_ns jumped;
-    rv_icount next_digest;
-    uint8_t halted;
+    uint64_t next_digest, traps, traps_seen, trap_icount;
+    uint8_t halted, fresh, look, sampled, at_landmark;
+    struct rv_landmark here;
 };
 
 static const struct rv_field loop_fields[] = {
-    RV_FIELD(struct loop_state, rate),
     RV_FIELD(struct loop_state, jumped),
     RV_FIELD(struct loop_state, next_digest),
+    RV_FIELD(struct loop_state, traps),
+    RV_FIELD(struct loop_state, traps_seen),
+    RV_FIELD(struct loop_state, trap_icount),
     RV_FIELD(struct loop_state, halted),
+    RV_FIELD(struct loop_state, fresh),
+    RV_FIELD(struct loop_state, look),
+    RV_FIELD(struct loop_state, sampled),
+    RV_FIELD(struct loop_state, at_landmark),
+    RV_FIELD(struct loop_state, here.rip),
+    RV_FIELD(struct loop_state, here.gpr),
+    RV_FIELD(struct loop_state, here.cpu),
+    RV_FIELD(struct loop_state, here.ram),
     RV_FIELD_END,
 };
 
 int rv_machine_save(const struct rv_machine *m, struct rv_buf *out, struct rv_err *err) {
-    if (!m->fresh || m->mid_instruction)
+    if ((!m->fresh && !m->look) || m->mid_instruction)
         return rv_fail(err, RV_E_USAGE, "the machine is between two positions and cannot be saved");
     struct rv_x86 x;
     m->engine->ops->get(m->engine, &x);
     rv_state_save(rv_x86_fields, &x, out);
     rv_pc_save(m->pc, out);
-    struct loop_state loop = {.rate = m->clock.rate,
-                              .jumped = m->clock.jumped,
+    struct loop_state loop = {.jumped = m->clock.jumped,
                               .next_digest = m->next_digest,
-                              .halted = m->halted};
+                              .traps = m->traps,
+                              .traps_seen = m->traps_seen,
+                              .trap_icount = m->trap_icount,
+                              .halted = m->halted,
+                              .fresh = m->fresh,
+                              .look = m->look,
+                              .sampled = m->sampled,
+                              .at_landmark = m->landmark != NULL,
+                              .here = m->here};
     rv_state_save(loop_fields, &loop, out);
     return 0;
 }
@@ -352,10 +496,17 @@ int rv_machine_load(struct rv_machine *m, struct rv_cursor *in, struct rv_err *e
     if (!r) r = rv_pc_load(m->pc, in, err);
     if (!r) r = rv_state_load(loop_fields, &loop, in, err);
     if (r) return r;
-    m->clock = (struct rv_clock){.rate = loop.rate, .jumped = loop.jumped};
+    m->clock.jumped = loop.jumped;
     m->next_digest = loop.next_digest;
+    m->traps = loop.traps;
+    m->traps_seen = loop.traps_seen;
+    m->trap_icount = loop.trap_icount;
     m->halted = loop.halted;
-    m->fresh = true;
+    m->fresh = loop.fresh;
+    m->look = loop.look;
+    m->sampled = loop.sampled;
+    m->here = loop.here;
+    m->landmark = loop.at_landmark ? &m->here : NULL;
     m->mid_instruction = false;
     m->stop = RV_STOP_NONE;
     m->stop_code = 0;

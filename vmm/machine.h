@@ -19,13 +19,17 @@ struct rv_machine_config {
     uint64_t memory; /* bytes */
     const struct rv_engine_ops *engine;
     const struct rv_profile *profile;
-    uint64_t rate;         /* guest ns per instruction, 32.32 fixed point; at least 1 */
-    uint64_t digest_every; /* instructions between digests; 0: none */
+    uint64_t rate;         /* guest ns per instruction, 32.32 fixed point; RV_RATE_HOST: guest time
+                              is that of the host, asked for when the guest looks */
+    bool by_trap;          /* positions are traps, for engines that cannot count; needs host time */
+    uint64_t digest_every; /* positions between digests; 0: none */
     struct rv_boot_request boot;
 };
 
+#define RV_RATE_HOST      0ull
 #define RV_RATE_DEFAULT   (1ull << 32)  /* one instruction a nanosecond */
 #define RV_DIGEST_DEFAULT (64ull << 20) /* instructions */
+#define RV_DIGEST_TRAPS   (64ull << 10) /* the same where positions are traps */
 
 /* Builds the machine, loads the guest, and asks nd for the wall time at power-on. nd, and what
  * config points to, outlive the machine (images may go after this returns). */
@@ -64,6 +68,8 @@ void rv_machine_digests(struct rv_machine *m, uint64_t *cpu, uint64_t *ram);
 void rv_machine_kick(struct rv_machine *m);
 
 struct rv_point rv_machine_now(struct rv_machine *m);
+/* The position of a point of this machine: its icount or its trap. */
+uint64_t rv_machine_position(const struct rv_machine *m, struct rv_point at);
 struct rv_engine *rv_machine_engine(struct rv_machine *m);
 
 const char *rv_stop_name(enum rv_stop reason); /* "poweroff", ...; never NULL */

@@ -8,11 +8,23 @@
 #include "vmm/base/types.h"
 #include "vmm/dev/dev.h"
 
-/* Where the machine is. Events are ordered by (icount, time): time moves while icount stands still
- * when the guest idles. */
+/* Where the machine is. Events are ordered by (position, time): time moves while the position
+ * stands still when the guest idles. The position is icount, or the trap where the machine's
+ * configuration says so (docs/determinism.md, "Positions on hardware"). */
 struct rv_point {
-    rv_icount icount;
+    rv_icount icount; /* 0 on an engine that does not count */
     rv_ns time;
+    uint64_t trap; /* instructions and accesses that left the CPU so far: ports, memory-mapped
+                      registers, board MSRs, time-stamp reads, HLT */
+};
+
+/* The state of the CPU and of memory between two traps, where nothing can be counted. A state that
+ * equals it in everything has the same future, so it is the same place. All hashes are XXH3-64. */
+struct rv_landmark {
+    uint64_t rip;
+    uint64_t gpr; /* of the 16 general registers: a quick first comparison */
+    uint64_t cpu; /* of all CPU state but the count of instructions */
+    uint64_t ram; /* rv_ram_digest */
 };
 
 enum rv_push_kind {
@@ -39,7 +51,17 @@ struct rv_next {
     bool idle;         /* the guest waits in HLT with interrupts on */
     rv_ns deadline;    /* idle: when the next timer is due, or RV_NEVER */
     size_t input_room; /* bytes the console would take now */
-    bool only_stop; /* inside an instruction that does not end: nothing but a stop may be given */
+    bool only_stop;    /* no place that could be found again: nothing but a stop may be given */
+    const struct rv_landmark *landmark; /* between two traps; else NULL */
+};
+
+/* How far the machine may run before next() is asked again. */
+struct rv_horizon {
+    rv_ns deadline;  /* in: when the next timer is due, or RV_NEVER */
+    rv_icount until; /* out: not beyond this count; engines that count only */
+    /* out: stop in the first state that equals this one, at this trap; NULL: none. Valid until the
+     * next call of any verb. */
+    const struct rv_landmark *landmark;
 };
 
 /* How a run ended. */
@@ -57,7 +79,8 @@ struct rv_nondet {
 
 /* All return 0 or a negative rv_code with *err filled. */
 struct rv_nondet_ops {
-    /* The guest pulls a value at an instruction that traps in every engine. */
+    /* The guest pulls a value at an instruction that traps in every engine. RV_SRC_CLOCK: *value is
+     * the nanoseconds that went by since at.time. */
     int (*query)(struct rv_nondet *nd, struct rv_point at, enum rv_source source, uint64_t *value,
                  struct rv_err *err);
 
@@ -67,9 +90,9 @@ struct rv_nondet_ops {
     int (*next)(struct rv_nondet *nd, const struct rv_next *q, struct rv_push *out,
                 struct rv_err *err);
 
-    /* *until = the icount beyond which the machine must not run before next() is asked again;
-     * above at.icount. */
-    int (*horizon)(struct rv_nondet *nd, struct rv_point at, rv_icount *until, struct rv_err *err);
+    /* Fills in *h: until lies above at.icount. Called before the guest runs on. */
+    int (*horizon)(struct rv_nondet *nd, struct rv_point at, struct rv_horizon *h,
+                   struct rv_err *err);
 
     /* Guest output to sink. */
     int (*effect)(struct rv_nondet *nd, struct rv_point at, enum rv_source sink, const void *data,

@@ -21,35 +21,36 @@ static const struct rv_dev_ops *const models[DEVICES] = {
 struct range {
     uint64_t first, last;
     uint8_t slot, region, width;
+    bool clock; /* reads or sets a clock */
 };
 
 static const struct range ports[] = {
-    {0x020, 0x021, PIC, RV_PIC_MASTER, 1},
-    {0x040, 0x043, PIT, RV_PIT_COUNTERS, 1},
-    {0x060, 0x060, I8042, RV_I8042_DATA, 1},
-    {0x061, 0x061, PIT, RV_PIT_PORT61, 1},
-    {0x064, 0x064, I8042, RV_I8042_COMMAND, 1},
-    {0x070, 0x071, RTC, RV_RTC_PORTS, 1},
-    {0x080, 0x080, DEBUG, RV_DEBUG_POST, 1},
-    {0x092, 0x092, I8042, RV_I8042_PORT92, 1},
-    {0x0a0, 0x0a1, PIC, RV_PIC_SLAVE, 1},
-    {0x0e0, 0x0e3, DEBUG, RV_DEBUG_LATCH, 4},
-    {0x0e9, 0x0e9, DEBUG, RV_DEBUG_CONSOLE, 1},
-    {0x0f4, 0x0f7, DEBUG, RV_DEBUG_EXIT, 4},
-    {0x3f8, 0x3ff, UART, RV_UART_REGS, 1},
-    {0x4d0, 0x4d1, PIC, RV_PIC_ELCR, 1},
-    {RV_PORT_PM_EVENT, RV_PORT_PM_EVENT + 3, ACPI_PM, RV_ACPI_PM_EVENT, 4},
-    {RV_PORT_PM_CONTROL, RV_PORT_PM_CONTROL + 1, ACPI_PM, RV_ACPI_PM_CONTROL, 2},
-    {RV_PORT_PM_TIMER, RV_PORT_PM_TIMER + 3, ACPI_PM, RV_ACPI_PM_TIMER, 4},
-    {0xcf8, 0xcfb, PCI, RV_PCI_ADDRESS, 4},
-    {0xcfc, 0xcff, PCI, RV_PCI_DATA, 4},
-    {RV_PORT_LINES, RV_PORT_LINES + RV_IOAPIC_PINS - 1, DEBUG, RV_DEBUG_LINES, 1},
+    {0x020, 0x021, PIC, RV_PIC_MASTER, 1, false},
+    {0x040, 0x043, PIT, RV_PIT_COUNTERS, 1, true},
+    {0x060, 0x060, I8042, RV_I8042_DATA, 1, false},
+    {0x061, 0x061, PIT, RV_PIT_PORT61, 1, true},
+    {0x064, 0x064, I8042, RV_I8042_COMMAND, 1, false},
+    {0x070, 0x071, RTC, RV_RTC_PORTS, 1, true},
+    {0x080, 0x080, DEBUG, RV_DEBUG_POST, 1, false},
+    {0x092, 0x092, I8042, RV_I8042_PORT92, 1, false},
+    {0x0a0, 0x0a1, PIC, RV_PIC_SLAVE, 1, false},
+    {0x0e0, 0x0e3, DEBUG, RV_DEBUG_LATCH, 4, false},
+    {0x0e9, 0x0e9, DEBUG, RV_DEBUG_CONSOLE, 1, false},
+    {0x0f4, 0x0f7, DEBUG, RV_DEBUG_EXIT, 4, false},
+    {0x3f8, 0x3ff, UART, RV_UART_REGS, 1, false},
+    {0x4d0, 0x4d1, PIC, RV_PIC_ELCR, 1, false},
+    {RV_PORT_PM_EVENT, RV_PORT_PM_EVENT + 3, ACPI_PM, RV_ACPI_PM_EVENT, 4, true},
+    {RV_PORT_PM_CONTROL, RV_PORT_PM_CONTROL + 1, ACPI_PM, RV_ACPI_PM_CONTROL, 2, false},
+    {RV_PORT_PM_TIMER, RV_PORT_PM_TIMER + 3, ACPI_PM, RV_ACPI_PM_TIMER, 4, true},
+    {0xcf8, 0xcfb, PCI, RV_PCI_ADDRESS, 4, false},
+    {0xcfc, 0xcff, PCI, RV_PCI_DATA, 4, false},
+    {RV_PORT_LINES, RV_PORT_LINES + RV_IOAPIC_PINS - 1, DEBUG, RV_DEBUG_LINES, 1, false},
 };
 
 /* The LAPIC's page moves with its base register, so it is found by rv_lapic_decodes. */
 static const struct range memory[] = {
-    {RV_IOAPIC_BASE, RV_IOAPIC_BASE + 0xfff, IOAPIC, RV_IOAPIC_PAGE, 4},
-    {RV_SCRATCH_BASE, RV_SCRATCH_BASE + RV_SCRATCH_SIZE - 1, DEBUG, RV_DEBUG_SCRATCH, 8},
+    {RV_IOAPIC_BASE, RV_IOAPIC_BASE + 0xfff, IOAPIC, RV_IOAPIC_PAGE, 4, false},
+    {RV_SCRATCH_BASE, RV_SCRATCH_BASE + RV_SCRATCH_SIZE - 1, DEBUG, RV_DEBUG_SCRATCH, 8, false},
 };
 
 struct rv_pc {
@@ -181,10 +182,22 @@ static const struct range *lookup_port(struct rv_pc *pc, uint64_t addr, struct r
 static const struct range *lookup_memory(struct rv_pc *pc, uint64_t addr, struct range *scratch) {
     if (rv_lapic_decodes(&pc->dev[LAPIC], addr)) {
         uint64_t base = addr & RV_PAGE_MASK;
-        *scratch = (struct range){base, base + 0xfff, LAPIC, RV_LAPIC_PAGE, 4};
+        *scratch = (struct range){
+            base, base + 0xfff, LAPIC, RV_LAPIC_PAGE, 4, rv_lapic_is_clock((addr - base) >> 4)};
         return scratch;
     }
     return find(memory, RV_COUNT(memory), addr);
+}
+
+/* What is due happens before the guest looks, even if the machine stops late (KVM). */
+static void due_first(struct rv_pc *pc) {
+    rv_ns now = board_now(&pc->board);
+    if (rv_unlikely(pc->deadline <= now)) rv_pc_tick(pc, now);
+}
+
+static void look_at_clock(struct rv_pc *pc) {
+    pc->host.clock(pc->host.ctx);
+    due_first(pc);
 }
 
 /* Halves an access until each part lies in one device, aligned and no wider than it takes, or is a
@@ -194,6 +207,7 @@ static uint64_t access_read(struct rv_pc *pc, lookup of, uint64_t addr, unsigned
     const struct range *r = of(pc, addr, &scratch);
     if (r && size <= r->width && addr % size == 0 && addr + size - 1 <= r->last) {
         struct rv_dev *dev = &pc->dev[r->slot];
+        if (r->clock) look_at_clock(pc);
         uint64_t v = dev->ops->read(dev, r->region, addr - r->first, size);
         return size == 8 ? v : v & ((1ull << (8 * size)) - 1);
     }
@@ -208,6 +222,7 @@ static void access_write(struct rv_pc *pc, lookup of, uint64_t addr, unsigned si
     const struct range *r = of(pc, addr, &scratch);
     if (r && size <= r->width && addr % size == 0 && addr + size - 1 <= r->last) {
         struct rv_dev *dev = &pc->dev[r->slot];
+        if (r->clock) look_at_clock(pc);
         v = size == 8 ? v : v & ((1ull << (8 * size)) - 1);
         dev->ops->write(dev, r->region, addr - r->first, size, v);
         return;
@@ -236,11 +251,13 @@ static void exit_mmio_write(struct rv_pc *pc, struct rv_exit *x) {
 
 static void exit_msr_read(struct rv_pc *pc, struct rv_exit *x) {
     uint64_t v = 0;
+    if (rv_lapic_msr_is_clock(x->addr)) look_at_clock(pc);
     x->fault = x->addr > UINT32_MAX || !rv_lapic_msr_read(&pc->dev[LAPIC], (uint32_t)x->addr, &v);
     x->data = v;
 }
 
 static void exit_msr_write(struct rv_pc *pc, struct rv_exit *x) {
+    if (rv_lapic_msr_is_clock(x->addr)) look_at_clock(pc);
     x->fault =
         x->addr > UINT32_MAX || !rv_lapic_msr_write(&pc->dev[LAPIC], (uint32_t)x->addr, x->data);
 }
@@ -265,9 +282,7 @@ void rv_pc_exit(struct rv_pc *pc, struct rv_exit *x) {
     bool access = x->kind <= RV_EXIT_MMIO_WRITE;
     rv_assert(!access || x->size == 1 || x->size == 2 || x->size == 4 || x->size == 8);
     x->fault = false;
-    /* What is due happens before the guest looks, even if the machine stops late (KVM). */
-    rv_ns now = board_now(&pc->board);
-    if (rv_unlikely(pc->deadline <= now)) rv_pc_tick(pc, now);
+    due_first(pc);
     exits[x->kind](pc, x);
 }
 

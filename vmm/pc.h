@@ -16,6 +16,8 @@ struct rv_pc; /* opaque */
 struct rv_pc_host {
     void *ctx;
     rv_ns (*now)(void *ctx);
+    /* The guest is about to read or set a clock: where guest time is the host's, move it on. */
+    void (*clock)(void *ctx);
     void (*effect)(void *ctx, enum rv_source sink, const void *data, size_t len);
     void (*stop)(void *ctx, enum rv_stop reason, uint32_t code);
     /* Interrupt outputs or the earliest deadline changed: leave the engine and look. */

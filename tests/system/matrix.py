@@ -14,6 +14,8 @@ from retrotest import BUILD, RETRO, SEED, Skip, info, retro, summary
 GUESTS = os.environ.get("RV_GUESTS", os.path.join(BUILD, "tests", "guests"))
 STOPS = int(os.environ.get("RV_MATRIX_STOPS", "3"))  # random positions a guest is stopped at
 SLOW_MAX = int(os.environ.get("RV_SLOW_MAX", "60000"))
+ONLY = os.environ.get("RV_ONLY", "").split()  # names of guests; none: all of them
+WITHOUT = os.environ.get("RV_WITHOUT", "").split()
 LIMIT = "200M"  # instructions: a guest that does not end shows as max-instructions
 
 # name: (stop, code, console must contain)
@@ -40,6 +42,12 @@ def image(name):
 
 
 def cases():
+    for case in every_case():
+        if (not ONLY or case[0] in ONLY) and case[0] not in WITHOUT:
+            yield case
+
+
+def every_case():
     for name in PLAIN:
         yield name, ["-k", image(name)], PASS
     yield "work", ["-k", image("work"), "-a", "20"], PASS

@@ -19,7 +19,7 @@ struct rv_cpu_bus {
     void (*exit)(void *ctx, struct rv_exit *x);
     /* Guest time of the current instruction in TSC ticks, before the guest's own offset. */
     uint64_t (*tsc)(void *ctx);
-    /* Set by the machine during an exit: return from run() after the current instruction. */
+    /* Set by the machine during an exit or tsc(): return from run() after the current instruction. */
     bool attention;
 };
 
@@ -76,5 +76,6 @@ struct rv_engine_ops {
 
 extern const struct rv_engine_ops rv_engine_interpret;
 extern const struct rv_engine_ops rv_engine_kvm;
+extern const struct rv_engine_ops rv_engine_nested;
 
 #endif

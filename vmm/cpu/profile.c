@@ -69,6 +69,12 @@ enum {
     EDXE_LM = 1u << 29,
 };
 
+/* What hardware can execute behind our back although CPUID does not show it is harmless; what it
+ * cannot execute must not be shown. "hw" leaves out what not every processor with nested
+ * virtualization has (PCID, INVPCID, UMIP), and what hardware does not do twice alike: XSAVE writes
+ * which parts are in use, which depends on more than the guest. */
+static bool is_hw(const struct rv_profile *p) { return p == &rv_profile_hw; }
+
 #define MAX_BASIC    0x16u
 #define MAX_EXTENDED 0x80000008u
 #define MAX_HYPER    0x40000000u
@@ -109,6 +115,7 @@ static struct rv_cpuid v2_cpuid(const struct rv_profile *p, uint32_t leaf, uint3
         r.ecx = ECX1_SSE3 | ECX1_SSSE3 | ECX1_CX16 | ECX1_PCID | ECX1_SSE41 | ECX1_SSE42 |
                 ECX1_X2APIC | ECX1_POPCNT | ECX1_TSC_DEADLINE | ECX1_XSAVE | ECX1_HYPERVISOR |
                 (s->cr4 & RV_CR4_OSXSAVE ? ECX1_OSXSAVE : 0);
+        if (is_hw(p)) r.ecx &= ~(uint32_t)(ECX1_PCID | ECX1_XSAVE | ECX1_OSXSAVE);
         r.edx = EDX1_FPU | EDX1_DE | EDX1_PSE | EDX1_TSC | EDX1_MSR | EDX1_PAE | EDX1_MCE |
                 EDX1_CX8 | EDX1_APIC | EDX1_SEP | EDX1_MTRR | EDX1_PGE | EDX1_MCA | EDX1_CMOV |
                 EDX1_PAT | EDX1_PSE36 | EDX1_CLFLUSH | EDX1_MMX | EDX1_FXSR | EDX1_SSE | EDX1_SSE2;
@@ -134,11 +141,12 @@ static struct rv_cpuid v2_cpuid(const struct rv_profile *p, uint32_t leaf, uint3
                     EBX7_NO_FPU_SEL | EBX7_SMAP;
             r.ecx = ECX7_UMIP;
             r.edx = EDX7_FSRM | EDX7_IBRS | EDX7_ARCH_CAPS;
+            if (is_hw(p)) r.ebx &= ~(uint32_t)EBX7_INVPCID, r.ecx = 0;
         }
         break;
     case 0xd:
         /* x87 and SSE only: the legacy area and the header, enabled or not. */
-        if (sub == 0) {
+        if (sub == 0 && p->xcr0_mask) {
             r.eax = (uint32_t)p->xcr0_mask;
             r.ebx = r.ecx = 576;
         }
@@ -169,6 +177,13 @@ static struct rv_cpuid v2_cpuid(const struct rv_profile *p, uint32_t leaf, uint3
     return r;
 }
 
+/* RDCL_NO, IBRS_ALL, SKIP_L1DFL_VMENTRY, SSB_NO, MDS_NO, PSCHANGE_MC_NO, TAA_NO, SBDR_SSDP_NO,
+ * FBSDP_NO, PSDP_NO, PBRSB_NO, BHI_NO, GDS_NO, RFDS_NO, ITS_NO: nothing to mitigate here, so a guest
+ * need not slow itself down. */
+#define V2_ARCH_CAPABILITIES                                                                       \
+    (1u << 0 | 1u << 1 | 1u << 3 | 1u << 4 | 1u << 5 | 1u << 6 | 1u << 8 | 1u << 13 | 1u << 14 |   \
+     1u << 15 | 1u << 20 | 1u << 24 | 1u << 26 | 1u << 27 | 1ull << 62)
+
 const struct rv_profile rv_profile_v2 = {
     .name = "v2",
     .phys_bits = 40,
@@ -178,15 +193,26 @@ const struct rv_profile rv_profile_v2 = {
                 RV_CR4_PCIDE | RV_CR4_OSXSAVE | RV_CR4_SMEP | RV_CR4_SMAP,
     .efer_mask = RV_EFER_SCE | RV_EFER_LME | RV_EFER_NXE,
     .xcr0_mask = 3,
-    /* RDCL_NO, IBRS_ALL, SKIP_L1DFL_VMENTRY, SSB_NO, MDS_NO, PSCHANGE_MC_NO, TAA_NO,
-     * SBDR_SSDP_NO, FBSDP_NO, PSDP_NO, PBRSB_NO, BHI_NO, GDS_NO, RFDS_NO, ITS_NO: nothing to
-     * mitigate here, so a guest need not slow itself down. */
-    .arch_capabilities = 1u << 0 | 1u << 1 | 1u << 3 | 1u << 4 | 1u << 5 | 1u << 6 | 1u << 8 |
-                         1u << 13 | 1u << 14 | 1u << 15 | 1u << 20 | 1u << 24 | 1u << 26 |
-                         1u << 27 | 1ull << 62,
+    .arch_capabilities = V2_ARCH_CAPABILITIES,
+    .cpuid = v2_cpuid,
+};
+
+const struct rv_profile rv_profile_hw = {
+    .name = "hw",
+    .phys_bits = 40,
+    .tsc_hz = TSC_HZ,
+    .cr4_mask = RV_CR4_TSD | RV_CR4_DE | RV_CR4_PSE | RV_CR4_PAE | RV_CR4_MCE | RV_CR4_PGE |
+                RV_CR4_PCE | RV_CR4_OSFXSR | RV_CR4_OSXMMEXCPT | RV_CR4_FSGSBASE | RV_CR4_SMEP |
+                RV_CR4_SMAP,
+    .efer_mask = RV_EFER_SCE | RV_EFER_LME | RV_EFER_NXE,
+    .xcr0_mask = 0,
+    .arch_capabilities = V2_ARCH_CAPABILITIES,
     .cpuid = v2_cpuid,
 };
 
 const struct rv_profile *rv_profile_find(const char *name) {
-    return strcmp(name, rv_profile_v2.name) == 0 ? &rv_profile_v2 : NULL;
+    static const struct rv_profile *const all[] = {&rv_profile_v2, &rv_profile_hw};
+    for (unsigned i = 0; i < RV_COUNT(all); i++)
+        if (strcmp(name, all[i]->name) == 0) return all[i];
+    return NULL;
 }

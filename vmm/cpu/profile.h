@@ -27,7 +27,10 @@ struct rv_profile {
  * pages, RDTSCP, TSC deadline. */
 extern const struct rv_profile rv_profile_v2;
 
-/* By name ("v2"), or NULL. */
+/* The same for guests that run on hardware: without what depends on the processor's model. */
+extern const struct rv_profile rv_profile_hw;
+
+/* By name ("v2", "hw"), or NULL. */
 const struct rv_profile *rv_profile_find(const char *name);
 
 #endif

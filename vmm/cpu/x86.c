@@ -86,3 +86,18 @@ void rv_x86_reset(struct rv_x86 *s) {
     s->fx[24] = 0x80;
     s->fx[25] = 0x1f;
 }
+
+void rv_x86_canonical(struct rv_x86 *s) {
+    s->icount = 0;
+    /* FOP, FIP and FDP of the x87: processors differ in when they keep them. */
+    memset(s->fx + 6, 0, 24 - 6);
+    bool long_mode = s->efer & RV_EFER_LMA;
+    for (unsigned n = 0; n < RV_SREGS; n++) {
+        struct rv_seg *g = &s->seg[n];
+        if (g->attr & RV_SEG_P) continue;
+        g->limit = 0;
+        g->attr = 0;
+        /* In long mode the bases of FS and GS live on as MSRs. */
+        if (!long_mode || (n != RV_FS && n != RV_GS)) g->base = 0;
+    }
+}

@@ -429,6 +429,14 @@ static bool write_base(struct rv_dev *dev, uint64_t v) {
     return true;
 }
 
+bool rv_lapic_is_clock(uint64_t reg) {
+    return reg == R_LVT || reg == R_TICR || reg == R_TCCR || reg == R_TDCR;
+}
+
+bool rv_lapic_msr_is_clock(uint64_t msr) {
+    return msr == MSR_TSC_DEADLINE || (msr >= MSR_X2APIC && rv_lapic_is_clock(msr - MSR_X2APIC));
+}
+
 bool rv_lapic_msr_read(struct rv_dev *dev, uint32_t msr, uint64_t *value) {
     const struct rv_lapic *s = dev->state;
     rv_lapic_timer_sync(dev, rv_dev_now(dev));

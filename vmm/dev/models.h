@@ -99,6 +99,9 @@ unsigned rv_lapic_ack(struct rv_dev *dev);
 bool rv_lapic_nmi_pending(const struct rv_dev *dev);
 bool rv_lapic_lint0_nmi(const struct rv_dev *dev); /* LINT0 is programmed to pass on NMIs */
 void rv_lapic_nmi_take(struct rv_dev *dev);
+/* Does this register read or set the timer? By page offset over 16, and by MSR number. */
+bool rv_lapic_is_clock(uint64_t reg);
+bool rv_lapic_msr_is_clock(uint64_t msr);
 /* False: #GP(0). */
 bool rv_lapic_msr_read(struct rv_dev *dev, uint32_t msr, uint64_t *value);
 bool rv_lapic_msr_write(struct rv_dev *dev, uint32_t msr, uint64_t value);

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "vmm/base/buf.h"
+#include "vmm/host/waker.h"
 
 /* Instructions between two looks at the outside: a few milliseconds on the slowest engine. */
 #define SLICE (1u << 20)
@@ -30,9 +31,10 @@
 struct rv_live {
     struct rv_nondet nd;
     struct rv_live_config config;
-    uint64_t started;    /* wall ns, monotonic */
-    bool lagging;        /* behind the wall at the last look */
-    rv_icount pushed_at; /* where time was last pushed along */
+    uint64_t started;       /* wall ns, monotonic */
+    bool lagging;           /* behind the wall at the last look */
+    rv_icount pushed_at;    /* where time was last pushed along */
+    struct rv_waker *waker; /* NULL: the engine comes back by itself */
     bool eof;
     bool escaped;
     uint8_t in[256];
@@ -49,10 +51,14 @@ static uint64_t wall(void) {
 
 static int live_query(struct rv_nondet *nd, struct rv_point at, enum rv_source source,
                       uint64_t *value, struct rv_err *err) {
-    (void)nd;
     if (source == RV_SRC_ENTROPY) {
         if (getrandom(value, sizeof *value, 0) != sizeof *value)
             return rv_fail_errno(err, RV_E_HOST, "the host gives no random bits");
+        return 0;
+    }
+    if (source == RV_SRC_CLOCK) {
+        uint64_t elapsed = wall() - of(nd)->started;
+        *value = elapsed > at.time ? elapsed - at.time : 0;
         return 0;
     }
     if (source != RV_SRC_RTC)
@@ -166,6 +172,13 @@ static int live_next(struct rv_nondet *nd, const struct rv_next *q, struct rv_pu
         if (give_input(l, q->input_room, out)) return 0;
         uint64_t elapsed = wall() - l->started;
         bool ahead = l->config.pace && q->at.time > elapsed + PACE_SLACK;
+        if (!q->idle && l->config.host_time) {
+            *out = (struct rv_push){0};
+            if (elapsed >= q->deadline && elapsed > q->at.time)
+                *out =
+                    (struct rv_push){.kind = RV_PUSH_JUMP, .source = RV_SRC_CLOCK, .time = elapsed};
+            return 0;
+        }
         if (!q->idle) {
             if (ahead) {
                 uint64_t wait = q->at.time - elapsed;
@@ -185,6 +198,8 @@ static int live_next(struct rv_nondet *nd, const struct rv_next *q, struct rv_pu
         }
         bool due = !l->config.pace ? q->deadline != RV_NEVER : q->deadline <= elapsed;
         if (due) {
+            /* Unpaced host time runs on from where the idle guest was sent. */
+            if (l->config.host_time && q->deadline > elapsed) l->started -= q->deadline - elapsed;
             *out =
                 (struct rv_push){.kind = RV_PUSH_JUMP, .source = RV_SRC_CLOCK, .time = q->deadline};
             return 0;
@@ -206,14 +221,19 @@ static int live_next(struct rv_nondet *nd, const struct rv_next *q, struct rv_pu
     }
 }
 
-static int live_horizon(struct rv_nondet *nd, struct rv_point at, rv_icount *until,
+static int live_horizon(struct rv_nondet *nd, struct rv_point at, struct rv_horizon *h,
                         struct rv_err *err) {
     (void)err;
     struct rv_live *l = of(nd);
+    if (l->waker) {
+        bool wants_input = l->config.input_fd >= 0 && !l->eof && l->in_pos == l->in_len;
+        rv_waker_set(l->waker, h->deadline == RV_NEVER ? RV_NEVER : l->started + h->deadline,
+                     wants_input ? l->config.input_fd : -1);
+    }
     uint32_t slice = l->in_pos < l->in_len ? INPUT_SLICE : l->lagging ? PACE_SLICE : SLICE;
-    *until = at.icount + slice;
-    if (l->config.max_icount > at.icount && l->config.max_icount < *until)
-        *until = l->config.max_icount;
+    h->until = at.icount + slice;
+    if (l->config.max_icount > at.icount && l->config.max_icount < h->until)
+        h->until = l->config.max_icount;
     return 0;
 }
 
@@ -272,7 +292,14 @@ int rv_live_new(struct rv_live **out, const struct rv_live_config *config, struc
     return 0;
 }
 
-void rv_live_free(struct rv_live *l) { free(l); }
+int rv_live_kick_with(struct rv_live *l, void (*kick)(void *ctx), void *ctx, struct rv_err *err) {
+    return rv_waker_new(&l->waker, kick, ctx, err);
+}
+
+void rv_live_free(struct rv_live *l) {
+    if (l) rv_waker_free(l->waker);
+    free(l);
+}
 struct rv_nondet *rv_live_nondet(struct rv_live *l) {
     return &l->nd;
 }

@@ -24,6 +24,9 @@ struct rv_ram {
     /* Told that dirty bytes were cleared: the engine must set them again on the next write. */
     void (*on_clean)(void *ctx);
     void *ctx;
+    /* Asked before dirty bytes are read: marks there what hardware wrote unseen; may be NULL. */
+    void (*collect)(void *ctx);
+    void *collect_ctx;
     /* Pages known to be written since the digest, and since rv_ram_changed, last looked; apart
      * from those still in `dirty`. */
     uint8_t *undigested, *changed;

@@ -108,6 +108,7 @@ struct machine {
 
 static rv_ns host_now(void *ctx) { return ((struct machine *)ctx)->now; }
 static void mix(struct machine *m, uint64_t v) { m->effects = (m->effects ^ v) * 0x100000001b3ull; }
+static void host_clock(void *ctx) { (void)ctx; }
 static void host_effect(void *ctx, enum rv_source sink, const void *data, size_t len) {
     struct machine *m = ctx;
     for (size_t i = 0; i < len; i++) {
@@ -130,7 +131,12 @@ static void machine_open(struct machine *m) {
     *m = (struct machine){.effects = 1};
     struct rv_err err;
     struct rv_pc_config config = {.tsc_hz = 1000000000, .boot_epoch = 1700000000, .phys_bits = 46};
-    struct rv_pc_host host = {m, host_now, host_effect, host_stop, host_attention};
+    struct rv_pc_host host = {.ctx = m,
+                              .now = host_now,
+                              .clock = host_clock,
+                              .effect = host_effect,
+                              .stop = host_stop,
+                              .attention = host_attention};
     cr_assert_eq(rv_ram_init(&m->ram, 16u << 20, &err), 0);
     cr_assert_eq(rv_pc_new(&m->pc, &m->ram, &config, &host, &err), 0);
 }

@@ -58,7 +58,9 @@ static int next(struct rv_nondet *nd, const struct rv_next *q, struct rv_push *o
     return 0;
 }
 
-static int horizon(struct rv_nondet *nd, struct rv_point at, rv_icount *until, struct rv_err *err) {
+static int horizon(struct rv_nondet *nd, struct rv_point at, struct rv_horizon *out,
+                   struct rv_err *err) {
+    rv_icount *until = &out->until;
     struct host *h = of(nd);
     *until = h->plan->max;
     if (h->plan->stop_every) {

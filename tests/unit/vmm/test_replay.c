@@ -63,10 +63,10 @@ static int typist_next(struct rv_nondet *nd, const struct rv_next *q, struct rv_
     return 0;
 }
 
-static int typist_horizon(struct rv_nondet *nd, struct rv_point at, rv_icount *until,
+static int typist_horizon(struct rv_nondet *nd, struct rv_point at, struct rv_horizon *h,
                           struct rv_err *err) {
     (void)nd, (void)err;
-    *until = (at.icount / EVERY + 1) * EVERY;
+    h->until = (at.icount / EVERY + 1) * EVERY;
     return 0;
 }
 

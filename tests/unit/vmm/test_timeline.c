@@ -55,10 +55,10 @@ static int quiet_next(struct rv_nondet *nd, const struct rv_next *q, struct rv_p
         *out = (struct rv_push){.kind = RV_PUSH_JUMP, .source = RV_SRC_CLOCK, .time = q->deadline};
     return 0;
 }
-static int quiet_horizon(struct rv_nondet *nd, struct rv_point at, rv_icount *until,
+static int quiet_horizon(struct rv_nondet *nd, struct rv_point at, struct rv_horizon *h,
                          struct rv_err *err) {
     (void)nd, (void)err;
-    *until = at.icount + 1000000;
+    h->until = at.icount + 1000000;
     return 0;
 }
 static int quiet_effect(struct rv_nondet *nd, struct rv_point at, enum rv_source sink,

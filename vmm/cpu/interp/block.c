@@ -75,7 +75,7 @@ static uint64_t granules(uint64_t from, uint64_t size) {
 }
 
 static size_t block_bytes(const struct rv_block *b) {
-    return sizeof *b + (b->n + 1u) * sizeof b->insn[0];
+    return sizeof *b + (b->n + 1u) * sizeof b->insn[0] + (b->bytes ? b->len : 0);
 }
 
 static void unlink_page(struct rv_blocks *bs, uint64_t page, struct rv_block_link *link) {
@@ -212,7 +212,7 @@ static struct rv_block *decode_at(struct rv_interp *c, uint64_t va, uint64_t pa)
     struct rv_block *b;
     if (in_ram) {
         if (bs->memory > MEMORY_MAX) rv_block_flush(c);
-        b = rv_alloc(sizeof *b + (n + 1) * sizeof b->insn[0]);
+        b = rv_alloc(sizeof *b + (n + 1) * sizeof b->insn[0] + (c->trust ? len : 0));
     } else {
         b = bs->first;
     }
@@ -223,13 +223,19 @@ static struct rv_block *decode_at(struct rv_interp *c, uint64_t va, uint64_t pa)
                            .n = (uint16_t)n,
                            .len = (uint16_t)len,
                            .crosses = crosses,
-                           .watched = watched};
+                           .watched = watched,
+
+                           .trust = c->trust};
     memcpy(b->insn, bs->scratch, (n + 1) * sizeof b->insn[0]);
     if (watched) {
         b->first_op = b->insn[0].op;
         b->insn[0].op = rv_op_watched;
     }
     if (!in_ram) return b;
+    if (c->trust) {
+        b->bytes = (uint8_t *)&b->insn[n + 1];
+        memcpy(b->bytes, crosses ? straddle : bytes, len);
+    }
     unsigned h = hash_of(pa, va, c->mode);
     b->hash_next = bs->hash[h];
     bs->hash[h] = b;
@@ -239,20 +245,47 @@ static struct rv_block *decode_at(struct rv_interp *c, uint64_t va, uint64_t pa)
     return b;
 }
 
+/* Whether memory still holds what b was decoded from; forgets it when not. */
+static bool confirm(struct rv_interp *c, struct rv_block *b) {
+    if (rv_likely(b->trust == c->trust)) return true;
+    uint64_t first = b->crosses ? RV_PAGE_SIZE - (b->pa & 0xfff) : b->len;
+    if (b->bytes && memcmp(c->ram->host + rv_ram_offset(c->ram, b->pa), b->bytes, first) == 0 &&
+        (!b->crosses || memcmp(c->ram->host + rv_ram_offset(c->ram, b->pa2), b->bytes + first,
+                               b->len - first) == 0)) {
+        b->trust = c->trust;
+        return true;
+    }
+    forget(c, b);
+    return false;
+}
+
+void rv_block_distrust(struct rv_interp *c) {
+    if (c->trust == 0 || c->trust == UINT32_MAX) {
+        /* Nothing that is cached kept its bytes, or the count starts anew. */
+        rv_block_flush(c);
+        c->trust = 0;
+    }
+    c->trust++;
+    c->block_epoch++;
+}
+
 struct rv_block *rv_block_find(struct rv_interp *c, uint64_t va) {
     if (!(c->mode & RV_MODE_64)) va &= 0xffffffffu;
     struct rv_jump *j = jump_of(c, va);
     struct rv_block *b = j->b;
     uint64_t pa = rv_mmu_fetch(c, va);
-    if (rv_likely(b && j->va == va && b->pa == pa && b->mode == c->mode)) {
+    if (rv_likely(b && j->va == va && b->pa == pa && b->mode == c->mode) && confirm(c, b)) {
         if (rv_likely(!b->crosses)) return b;
         if (rv_mmu_fetch(c, (va | 0xfff) + 1) == b->pa2) return b;
     }
     bury(c->blocks);
-    for (b = c->blocks->hash[hash_of(pa, va, c->mode)]; b; b = b->hash_next)
+    struct rv_block *next;
+    for (b = c->blocks->hash[hash_of(pa, va, c->mode)]; b; b = next) {
+        next = b->hash_next; /* confirm() may forget b */
         if (b->va == va && b->pa == pa && b->mode == c->mode &&
-            (!b->crosses || rv_mmu_fetch(c, (va | 0xfff) + 1) == b->pa2))
+            (!b->crosses || rv_mmu_fetch(c, (va | 0xfff) + 1) == b->pa2) && confirm(c, b))
             break;
+    }
     if (!b) {
         b = decode_at(c, va, pa);
         if (b == c->blocks->first) return b;

@@ -37,6 +37,8 @@ struct rv_block *rv_block_first(struct rv_interp *c, const struct rv_block *b);
 bool rv_block_covers(const struct rv_interp *c, uint64_t offset, uint64_t size);
 /* These bytes of RAM change (within one page): forget what was decoded from them. */
 void rv_block_written(struct rv_interp *c, uint64_t offset, uint64_t size);
+/* RAM may have changed unseen: from now on each block is compared with memory before it runs. */
+void rv_block_distrust(struct rv_interp *c);
 /* Forgets everything. */
 void rv_block_flush(struct rv_interp *c);
 /* Forgets the blocks that match() picks. */

@@ -95,6 +95,8 @@ struct rv_block {
     } chain[2];
     struct rv_block *hash_next;
     struct rv_block_link in_page[2]; /* in its page's list, and its tail's: they may be one */
+    uint32_t trust;                  /* c->trust when its bytes were last known to be these */
+    uint8_t *bytes;                  /* what it was decoded from, behind insn; NULL: not kept */
     struct rv_insn insn[];
 };
 
@@ -200,9 +202,15 @@ struct rv_interp {
     struct rv_mmu *mmu;       /* mmu.c: which pages hold page tables, which are cached writable */
     struct rv_blocks *blocks; /* block.c: the block cache */
     uint64_t block_epoch;     /* raised whenever a block is forgotten; starts at 1 */
+    uint32_t trust;           /* raised whenever code may have changed unseen (rv_interp_resume) */
     struct rv_vec *vec;       /* vec.c: x87, MMX and SSE */
     struct rv_watching w;
 };
+
+/* For engines that run the guest elsewhere in between: takes over at state *x, and counts on
+ * nothing about RAM that it knew before. Cheaper than set(): decoded code is looked at again only
+ * where it runs. The count of instructions goes on. */
+void rv_interp_resume(struct rv_engine *e, const struct rv_x86 *x);
 
 /* ---- operands ---- */
 

@@ -43,11 +43,16 @@ static bool outside(struct rv_interp *c, bool write, uint32_t index, uint64_t *v
                         .addr = index,
                         .data = write ? *value : 0};
     c->bus->exit(c->bus->ctx, &x);
+    rv_leave(c);
     if (!write) *value = x.data;
     return !x.fault;
 }
 
-static uint64_t tsc_now(struct rv_interp *c) { return c->bus->tsc(c->bus->ctx); }
+static uint64_t tsc_now(struct rv_interp *c) {
+    uint64_t tsc = c->bus->tsc(c->bus->ctx);
+    rv_leave(c);
+    return tsc;
+}
 
 static bool is_apic(uint32_t index) {
     return index == RV_MSR_APIC_BASE || (index >= MSR_X2APIC && index < MSR_X2APIC + 0x100);

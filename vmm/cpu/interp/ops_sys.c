@@ -133,6 +133,7 @@ RV_OP(rdtsc) {
     if (c->cpl && (c->x.cr4 & RV_CR4_TSD)) rv_raise_error(c, i, RV_VEC_GP, 0);
     rv_sync(c, i);
     uint64_t tsc = c->bus->tsc(c->bus->ctx) + c->x.tsc_offset;
+    rv_leave(c);
     c->x.gpr[RV_RAX] = (uint32_t)tsc;
     c->x.gpr[RV_RDX] = tsc >> 32;
     if (i->ext) c->x.gpr[RV_RCX] = (uint32_t)c->x.tsc_aux;
@@ -217,6 +218,7 @@ static uint64_t cr8(struct rv_interp *c, const struct rv_insn *i, bool write, ui
     rv_sync(c, i);
     struct rv_exit x = {.kind = write ? RV_EXIT_CR8_WRITE : RV_EXIT_CR8_READ, .size = 8, .data = v};
     c->bus->exit(c->bus->ctx, &x);
+    rv_leave(c);
     return x.data;
 }
 

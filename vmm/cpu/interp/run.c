@@ -391,24 +391,38 @@ static void interp_get(struct rv_engine *e, struct rv_x86 *out) {
     out->rflags = rv_flags_get(of(e));
 }
 
-static int interp_restore(struct rv_engine *e, const struct rv_x86 *in, struct rv_err *err) {
-    (void)err;
-    struct rv_interp *c = of(e);
+static void take_over(struct rv_interp *c, const struct rv_x86 *in) {
     c->x = *in;
     rv_flags_set(c, in->rflags);
     c->shutdown = c->alone = c->step = c->partial = c->mid_string = false;
     rv_watch_reset(c);
     rv_mmu_flush(c);
     rv_mmu_mode(c);
-    return 0;
 }
 
 static int interp_set(struct rv_engine *e, const struct rv_x86 *in, struct rv_err *err) {
-    rv_block_flush(of(e));
-    return interp_restore(e, in, err);
+    (void)err;
+    struct rv_interp *c = of(e);
+    take_over(c, in);
+    rv_block_flush(c);
+    return 0;
+}
+
+static int interp_restore(struct rv_engine *e, const struct rv_x86 *in, struct rv_err *err) {
+    (void)err;
+    take_over(of(e), in);
+    return 0;
 }
 
 static void interp_watch(struct rv_engine *e, const struct rv_watch *w) { rv_watch_set(of(e), w); }
+
+void rv_interp_resume(struct rv_engine *e, const struct rv_x86 *x) {
+    struct rv_interp *c = of(e);
+    rv_icount icount = c->x.icount;
+    take_over(c, x);
+    c->x.icount = icount;
+    rv_block_distrust(c);
+}
 
 static void interp_kick(struct rv_engine *e) {
     atomic_store(&of(e)->kicked, true);

@@ -233,7 +233,7 @@ static int kvm_create(struct rv_engine **out, struct rv_ram *ram, struct rv_cpu_
 }
 
 const struct rv_engine_ops rv_engine_kvm = {
-    .name = "kvm",
+    .name = "kvm-direct",
     .counts = true,
     .create = kvm_create,
     .destroy = kvm_destroy,

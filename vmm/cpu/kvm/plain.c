@@ -278,7 +278,10 @@ static bool known(struct look *l) {
     case ZYDIS_MNEMONIC_PUSH: return stack(l, true) && operands(l, false);
     case ZYDIS_MNEMONIC_POP: return !is_mem(&l->op[0]) && stack(l, false);
     case ZYDIS_MNEMONIC_CALL: return branch(l) && stack(l, true) && operands(l, false);
-    case ZYDIS_MNEMONIC_RET: return branch(l) && stack(l, false);
+    case ZYDIS_MNEMONIC_RET:
+        /* QEMU's software processor takes the bytes to release as a signed number. */
+        if (l->z.raw.imm[0].size && l->z.raw.imm[0].value.u & 0x8000) return false;
+        return branch(l) && stack(l, false);
     case ZYDIS_MNEMONIC_JMP: return branch(l) && operands(l, false);
     case ZYDIS_MNEMONIC_LOOP:
     case ZYDIS_MNEMONIC_LOOPE:

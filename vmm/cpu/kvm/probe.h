@@ -47,4 +47,19 @@ struct rv_kvm_counts {
 /* Of an engine made by rv_engine_kvm, since it was made. */
 struct rv_kvm_counts rv_kvm_counts(const struct rv_engine *e);
 
+struct rv_nested_counts {
+    uint64_t exits;
+    struct {
+        const char *name; /* NULL: no more */
+        uint64_t count;
+    } by[24];
+    uint64_t interpreted; /* instructions */
+    uint64_t kicks;       /* times the guest was made to come out */
+    uint64_t landmarks;   /* kicks that no trap followed soon */
+    uint64_t refused;     /* states that the hardware did not take */
+};
+
+/* Of an engine made by rv_engine_nested, since it was made. */
+struct rv_nested_counts rv_nested_counts(const struct rv_engine *e);
+
 #endif

@@ -1,0 +1,361 @@
+/* The nested engine: runs the guest on hardware between the instructions that have to be seen, and
+ * those, with a stretch of what follows them, on an embedded interpreter: one definition of each
+ * instruction, and exits that come in clusters cost one. The CPU state lives on one side at a time.
+ *
+ * It does not count instructions. A kick is answered at the next trap, if the interpreter finds one
+ * within a bounded stretch, and between two traps otherwise. */
+#include "vmm/cpu/kvm/nested.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+#include "vmm/base/buf.h"
+#include "vmm/cpu/interp/interp.h"
+#include "vmm/cpu/kvm/kvm.h"
+
+/* Instructions interpreted after each trap before the guest goes back to the hardware: going there
+ * and coming out again costs more than these. */
+#define STRETCH 400
+/* The same after a kick, in search of a trap. */
+#define KICK_STRETCH 20000
+/* And where the hardware refuses the state. */
+#define REFUSED_STRETCH 2000
+
+/* Tells the thread that runs the guest that it was kicked; blocked but while the guest runs. */
+#define KICK_SIGNAL (SIGRTMIN + 1)
+
+enum side { ON_INTERP, ON_HARDWARE };
+
+struct rv_nested {
+    struct rv_engine engine;
+    struct rv_ram *ram;
+    struct rv_cpu_bus *bus;
+    struct rv_engine *interp; /* owned */
+    const struct rv_nested_ops *ops;
+    struct rv_nested_vm vm;
+    enum side side;
+    struct rv_x86 x;      /* current when on hardware */
+    rv_icount stay_until; /* the interpreter's count up to which it goes on */
+    bool shutdown;
+    bool flush;     /* hardware may hold translations that do not count any more */
+    bool searching; /* a kick is being answered: until search_until a trap is hoped for */
+    rv_icount search_until;
+    pthread_t thread; /* that run() was last called on */
+    bool has_thread;
+    atomic_bool kicked, inside, entered;
+    struct rv_nested_counts counts;
+};
+
+static struct rv_nested *of(struct rv_engine *e) {
+    return (struct rv_nested *)((char *)e - offsetof(struct rv_nested, engine));
+}
+
+/* ---- sides ---- */
+
+static void to_interp(struct rv_nested *n) {
+    if (n->side == ON_INTERP) return;
+    n->side = ON_INTERP;
+    rv_interp_resume(n->interp, &n->x);
+}
+
+static void to_hardware(struct rv_nested *n) {
+    if (n->side == ON_HARDWARE) return;
+    n->interp->ops->get(n->interp, &n->x);
+    n->side = ON_HARDWARE;
+    n->flush = true;
+}
+
+static rv_icount interp_count(struct rv_nested *n) { return n->interp->ops->icount(n->interp); }
+
+static void stay(struct rv_nested *n, rv_icount instructions) {
+    n->stay_until = interp_count(n) + instructions;
+}
+
+/* Something is due before the next instruction, or lasts for it alone, or shows on hardware. */
+static bool unusual(const struct rv_x86 *x) {
+    return x->halted || x->pending_db || x->nmi_pending || x->nmi_blocked || x->sti_shadow ||
+           x->movss_shadow || (x->dr7 & 0xff);
+}
+
+/* ---- kicks ---- */
+
+static int listen(struct rv_nested *n, struct rv_err *err) {
+    pthread_t self = pthread_self();
+    if (n->has_thread && pthread_equal(n->thread, self)) return 0;
+    sigset_t set, now;
+    sigemptyset(&set);
+    sigaddset(&set, KICK_SIGNAL);
+    pthread_sigmask(SIG_BLOCK, &set, &now);
+    sigdelset(&now, KICK_SIGNAL);
+    struct {
+        struct kvm_signal_mask head;
+        uint64_t bits;
+    } mask = {.head.len = sizeof mask.bits};
+    memcpy(&mask.bits, &now, sizeof mask.bits);
+    if (ioctl(n->vm.cpu, KVM_SET_SIGNAL_MASK, &mask))
+        return rv_fail_errno(err, RV_E_HOST, "KVM does not take a signal mask");
+    n->thread = self;
+    n->has_thread = true;
+    return 0;
+}
+
+static void drain_signal(void) {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, KICK_SIGNAL);
+    struct timespec none = {0};
+    while (sigtimedwait(&set, NULL, &none) > 0) {}
+}
+
+static void nested_kick(struct rv_engine *e) {
+    struct rv_nested *n = of(e);
+    atomic_store(&n->kicked, true);
+    if (atomic_load(&n->inside)) n->interp->ops->kick(n->interp);
+    if (atomic_load(&n->entered)) {
+        *(volatile uint8_t *)&n->vm.run->immediate_exit = 1;
+        pthread_kill(n->thread, KICK_SIGNAL);
+    }
+}
+
+/* ---- running ---- */
+
+static int interp_run(struct rv_nested *n, rv_icount until, bool want_window, struct rv_err *err) {
+    atomic_store(&n->inside, true);
+    /* A kick either finds `inside` set or is found here. */
+    if (atomic_load(&n->kicked)) n->interp->ops->kick(n->interp);
+    rv_icount from = interp_count(n);
+    int r = n->interp->ops->run(n->interp, until, want_window, err);
+    atomic_store(&n->inside, false);
+    n->counts.interpreted += interp_count(n) - from;
+    if (r == RV_RUN_TRIPLE_FAULT) n->shutdown = true;
+    return r;
+}
+
+/* Runs the guest on hardware until it comes out. */
+static int enter(struct rv_nested *n, bool want_window, uint64_t *why, struct rv_err *err) {
+    struct rv_nested_vm *v = &n->vm;
+    n->ops->load(v, &n->x, n->flush);
+    n->ops->window(v, want_window);
+    n->flush = false;
+    atomic_store(&n->entered, true);
+    bool asked = false;
+    int r;
+    for (;;) {
+        if (atomic_load(&n->kicked) && !asked) {
+            asked = true;
+            r = rv_nested_interrupt(v, true, err);
+            if (r) break;
+        }
+        r = rv_nested_run(v, err);
+        v->run->immediate_exit = 0;
+        if (r <= 0) break;
+        drain_signal();
+    }
+    atomic_store(&n->entered, false);
+    if (asked && !r) r = rv_nested_interrupt(v, false, err);
+    if (r) return r;
+    int kind = n->ops->exit(v, why);
+    if (kind != RV_NESTED_REFUSED) n->ops->store(v, &n->x);
+    return kind;
+}
+
+static void count(struct rv_nested *n, uint64_t why) {
+    struct rv_nested_counts *c = &n->counts;
+    c->exits++;
+    const char *name = n->ops->exit_name(why);
+    for (unsigned i = 0; i < RV_COUNT(c->by); i++) {
+        if (!c->by[i].name) c->by[i].name = name;
+        if (c->by[i].name == name) {
+            c->by[i].count++;
+            return;
+        }
+    }
+}
+
+static int on_hardware(struct rv_nested *n, bool want_window, struct rv_err *err) {
+    uint64_t why;
+    int kind = enter(n, want_window, &why, err);
+    if (kind < 0) return kind;
+    count(n, why);
+    switch (kind) {
+    case RV_NESTED_WINDOW: return RV_RUN_WINDOW;
+    case RV_NESTED_SHUTDOWN: n->shutdown = true; return RV_RUN_TRIPLE_FAULT;
+    case RV_NESTED_REFUSED:
+        n->counts.refused++;
+        to_interp(n);
+        stay(n, REFUSED_STRETCH);
+        return RV_RUN_UNTIL;
+    default:
+        to_interp(n);
+        stay(n, STRETCH);
+        return RV_RUN_UNTIL;
+    }
+}
+
+/* A kick came: hopes for a trap within a stretch of interpreted instructions. */
+static void search(struct rv_nested *n) {
+    atomic_store(&n->kicked, false);
+    to_interp(n);
+    n->searching = true;
+    n->search_until = interp_count(n) + KICK_STRETCH;
+    n->counts.kicks++;
+}
+
+static int on_interp(struct rv_nested *n, bool want_window, struct rv_err *err) {
+    rv_icount now = interp_count(n), until = n->searching ? n->search_until : n->stay_until;
+    int r = interp_run(n, until > now ? until : now + 1, want_window, err);
+    if (r == RV_RUN_KICKED) {
+        search(n);
+        return RV_RUN_UNTIL;
+    }
+    if (r == RV_RUN_ATTENTION || r == RV_RUN_HALTED) n->searching = false;
+    if (r == RV_RUN_ATTENTION) stay(n, STRETCH);
+    if (r != RV_RUN_UNTIL) return r;
+    n->interp->ops->get(n->interp, &n->x);
+    if (unusual(&n->x) || interp_count(n) < until) return RV_RUN_UNTIL;
+    if (n->searching) {
+        n->searching = false;
+        n->counts.landmarks++;
+        stay(n, 0);
+        return RV_RUN_KICKED;
+    }
+    to_hardware(n);
+    return RV_RUN_UNTIL;
+}
+
+static int nested_run(struct rv_engine *e, rv_icount until, bool want_window, struct rv_err *err) {
+    (void)until;
+    struct rv_nested *n = of(e);
+    int r = listen(n, err);
+    if (r) return r;
+    if (n->shutdown) return RV_RUN_TRIPLE_FAULT;
+    for (;;) {
+        if (atomic_load(&n->kicked) && !n->searching) search(n);
+        r = n->side == ON_INTERP ? on_interp(n, want_window, err)
+                                 : on_hardware(n, want_window, err);
+        if (r != RV_RUN_UNTIL) return r;
+    }
+}
+
+static void look(struct rv_nested *n) {
+    if (n->side == ON_INTERP) n->interp->ops->get(n->interp, &n->x);
+}
+
+static bool nested_interruptible(struct rv_engine *e) {
+    struct rv_nested *n = of(e);
+    look(n);
+    return (n->x.rflags & RV_FL_IF) && !n->x.sti_shadow && !n->x.movss_shadow && !n->x.pending_db;
+}
+
+static int nested_inject(struct rv_engine *e, unsigned vector, struct rv_err *err) {
+    struct rv_nested *n = of(e);
+    to_interp(n);
+    stay(n, STRETCH);
+    return n->interp->ops->inject(n->interp, vector, err);
+}
+
+static void nested_nmi(struct rv_engine *e) {
+    struct rv_nested *n = of(e);
+    to_interp(n);
+    n->interp->ops->nmi(n->interp);
+}
+
+static rv_icount nested_icount(struct rv_engine *e) { return interp_count(of(e)); }
+
+static void nested_get(struct rv_engine *e, struct rv_x86 *out) {
+    struct rv_nested *n = of(e);
+    look(n);
+    *out = n->x;
+}
+
+static int nested_set(struct rv_engine *e, const struct rv_x86 *in, struct rv_err *err) {
+    struct rv_nested *n = of(e);
+    n->side = ON_INTERP;
+    n->shutdown = n->searching = false;
+    n->flush = true;
+    int r = n->interp->ops->set(n->interp, in, err);
+    stay(n, 0);
+    return r;
+}
+
+struct rv_nested_counts rv_nested_counts(const struct rv_engine *e) {
+    rv_assert(e->ops == &rv_engine_nested);
+    return ((const struct rv_nested *)((const char *)e - offsetof(struct rv_nested, engine)))
+        ->counts;
+}
+
+/* ---- life ---- */
+
+static void collect(void *ctx) { rv_nested_collect_dirty(&((struct rv_nested *)ctx)->vm); }
+
+static void nested_destroy(struct rv_engine *e) {
+    struct rv_nested *n = of(e);
+    if (n->ram->collect_ctx == n) n->ram->collect = NULL;
+    if (n->interp) n->interp->ops->destroy(n->interp);
+    rv_nested_vm_release(&n->vm);
+    free(n);
+}
+
+/* What the guest is shown must be there, and SVM or VMX besides. */
+static const struct rv_nested_ops *choose(int kvm, struct kvm_cpuid2 *t, struct rv_err *err) {
+    static const struct rv_nested_ops *const all[] = {&rv_nested_svm};
+    if (ioctl(kvm, KVM_GET_SUPPORTED_CPUID, t)) {
+        rv_fail_errno(err, RV_E_HOST, "KVM does not say what it supports");
+        return NULL;
+    }
+    for (unsigned i = 0; i < RV_COUNT(all); i++)
+        if (all[i]->offered(t)) return all[i];
+    rv_fail(err, RV_E_UNSUPPORTED,
+            "this host's KVM does not offer nested virtualization to its guests; load kvm_amd or "
+            "kvm_intel with nested=1, or use --engine interpret");
+    return NULL;
+}
+
+static int start(struct rv_nested *n, struct rv_err *err) {
+    enum { MAX = 256 };
+    struct kvm_cpuid2 *t = rv_alloc(sizeof *t + MAX * sizeof t->entries[0]);
+    t->nent = MAX;
+    n->ops = choose(n->vm.kvm, t, err);
+    int r = n->ops ? 0 : RV_E_UNSUPPORTED;
+    if (!r && ioctl(n->vm.cpu, KVM_SET_CPUID2, t))
+        r = rv_fail_errno(err, RV_E_HOST, "KVM refuses its own CPUID table");
+    free(t);
+    return r ? r : n->ops->start(&n->vm, err);
+}
+
+static int nested_create(struct rv_engine **out, struct rv_ram *ram, struct rv_cpu_bus *bus,
+                         const struct rv_profile *profile, struct rv_err *err) {
+    struct rv_nested *n = rv_alloc(sizeof *n);
+    n->engine.ops = &rv_engine_nested;
+    n->ram = ram;
+    n->bus = bus;
+    int r = rv_nested_vm_init(&n->vm, ram, err);
+    if (!r) r = start(n, err);
+    if (!r) r = rv_engine_interpret.create(&n->interp, ram, bus, profile, err);
+    if (r) {
+        nested_destroy(&n->engine);
+        return r;
+    }
+    ram->collect = collect;
+    ram->collect_ctx = n;
+    *out = &n->engine;
+    return 0;
+}
+
+const struct rv_engine_ops rv_engine_nested = {
+    .name = "kvm-nested",
+    .counts = false,
+    .create = nested_create,
+    .destroy = nested_destroy,
+    .run = nested_run,
+    .interruptible = nested_interruptible,
+    .inject = nested_inject,
+    .nmi = nested_nmi,
+    .icount = nested_icount,
+    .get = nested_get,
+    .set = nested_set,
+    .kick = nested_kick,
+};

@@ -1,0 +1,228 @@
+/* The VM around the shim: its memory, the nested page tables, L1's state, running and interrupting
+ * it. KVM API sections as in vcpu.c. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "vmm/base/buf.h"
+#include "vmm/cpu/kvm/kvm.h"
+#include "vmm/cpu/kvm/nested.h"
+
+#define HINT "use --engine interpret"
+
+/* Entries of nested page tables that mean the same on both vendors: present (read), writable, user
+ * (execute on Intel: bits 0 to 2). Memory type write-back is bits 3 to 5 on Intel. */
+#define NPT_BITS  0x7ull
+#define NPT_LARGE 0x80ull
+#define LARGE     (2ull << 20)
+#define TABLE     4096ull
+
+/* ---- memory ---- */
+
+/* Bytes of tables that map RAM: one page each for the top two levels, one a GiB of guest physical
+ * addresses, and one for a last piece below 2 MiB in each of the two parts. */
+static size_t npt_size(const struct rv_ram *ram) {
+    uint64_t top = rv_ram_high_size(ram) ? RV_RAM_HIGH_BASE + rv_ram_high_size(ram)
+                                         : rv_ram_low_size(ram);
+    return (size_t)(TABLE * (2 + ((top + (1ull << 30) - 1) >> 30) + 2));
+}
+
+struct npt {
+    struct rv_nested_vm *v;
+    uint64_t next; /* L1 address of the next free table */
+    uint64_t type; /* memory type bits of leaf entries */
+};
+
+static uint64_t *table(struct npt *n, uint64_t *entry) {
+    if (!(*entry & 1)) {
+        *entry = n->next | NPT_BITS;
+        n->next += TABLE;
+        rv_assert(n->next <= n->v->shim_size);
+    }
+    return rv_l1(n->v, *entry & ~0xfffull);
+}
+
+/* Maps guest physical [gpa, gpa + size) to L1 memory. */
+static void map(struct npt *n, uint64_t gpa, uint64_t to, uint64_t size) {
+    uint64_t *pml4 = rv_l1(n->v, RV_L1_NPT);
+    while (size) {
+        uint64_t *pdpt = table(n, &pml4[gpa >> 39 & 511]);
+        uint64_t *pd = table(n, &pdpt[gpa >> 30 & 511]);
+        uint64_t *e = &pd[gpa >> 21 & 511];
+        uint64_t step = size < LARGE ? TABLE : LARGE;
+        if (step == LARGE)
+            *e = to | NPT_BITS | NPT_LARGE | n->type;
+        else
+            table(n, e)[gpa >> 12 & 511] = to | NPT_BITS | n->type;
+        gpa += step;
+        to += step;
+        size -= step;
+    }
+}
+
+static int add_slot(struct rv_nested_vm *v, unsigned slot, uint64_t at, uint8_t *host,
+                    uint64_t size, unsigned flags, struct rv_err *err) {
+    struct kvm_userspace_memory_region m = {.slot = slot,
+                                            .flags = flags,
+                                            .guest_phys_addr = at,
+                                            .memory_size = size,
+                                            .userspace_addr = (uintptr_t)host};
+    if (ioctl(v->vm, KVM_SET_USER_MEMORY_REGION, &m))
+        return rv_fail_errno(err, RV_E_HOST, "KVM refuses %llu MiB of guest memory; " HINT,
+                             (unsigned long long)(size >> 20));
+    return 0;
+}
+
+static int make_memory(struct rv_nested_vm *v, struct rv_err *err) {
+    v->shim_size = RV_L1_NPT + npt_size(v->ram);
+    void *p = mmap(NULL, v->shim_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED) return rv_fail_errno(err, RV_E_HOST, "no memory for KVM's guest");
+    v->shim = p;
+    uint64_t *pml4 = rv_l1(v, RV_L1_PML4), *pdpt = rv_l1(v, RV_L1_PDPT), *pd = rv_l1(v, RV_L1_PD);
+    pml4[0] = RV_L1_PDPT | 3;
+    pdpt[0] = RV_L1_PD | 3;
+    for (uint64_t i = 0; i < 512; i++) pd[i] = i << 21 | 0x83;
+    struct npt n = {.v = v, .next = RV_L1_NPT + TABLE, .type = 0};
+    uint64_t low = rv_ram_low_size(v->ram);
+    map(&n, 0, RV_L1_RAM, low);
+    map(&n, RV_RAM_HIGH_BASE, RV_L1_RAM + low, rv_ram_high_size(v->ram));
+    int r = add_slot(v, 0, 0, v->shim, v->shim_size, 0, err);
+    if (!r)
+        r = add_slot(v, 1, RV_L1_RAM, v->ram->host, v->ram->size, KVM_MEM_LOG_DIRTY_PAGES, err);
+    v->dirty_log = rv_alloc((size_t)((v->ram->size >> RV_PAGE_SHIFT) + 63) / 64 * 8);
+    return r;
+}
+
+void rv_nested_collect_dirty(struct rv_nested_vm *v) {
+    struct kvm_dirty_log log = {.slot = 1, .dirty_bitmap = v->dirty_log};
+    uint64_t pages = v->ram->size >> RV_PAGE_SHIFT;
+    if (ioctl(v->vm, KVM_GET_DIRTY_LOG, &log)) {
+        /* Without it, everything may have been written. */
+        memset(v->ram->dirty, 1, pages);
+        return;
+    }
+    for (uint64_t i = 0; i < (pages + 63) / 64; i++)
+        for (uint64_t bits = v->dirty_log[i]; bits; bits &= bits - 1)
+            v->ram->dirty[i * 64 + (uint64_t)__builtin_ctzll(bits)] = 1;
+}
+
+/* ---- life ---- */
+
+int rv_nested_vm_init(struct rv_nested_vm *v, struct rv_ram *ram, struct rv_err *err) {
+    *v = (struct rv_nested_vm){.kvm = -1, .vm = -1, .cpu = -1, .ram = ram};
+    int r = rv_kvm_open(&v->kvm, err);
+    if (r) return r;
+    v->vm = ioctl(v->kvm, KVM_CREATE_VM, 0);
+    if (v->vm < 0) return rv_fail_errno(err, RV_E_HOST, "KVM cannot create a VM; " HINT);
+    /* Needed on some Intel processors only; elsewhere a refusal means nothing. */
+    (void)ioctl(v->vm, KVM_SET_TSS_ADDR, 0xfffbd000ul);
+    r = make_memory(v, err);
+    if (r) return r;
+    v->cpu = ioctl(v->vm, KVM_CREATE_VCPU, 0);
+    if (v->cpu < 0) return rv_fail_errno(err, RV_E_HOST, "KVM cannot create a CPU; " HINT);
+    int size = ioctl(v->kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
+    if (size < (int)sizeof *v->run)
+        return rv_fail_errno(err, RV_E_HOST, "KVM shows no run area; " HINT);
+    void *run = mmap(NULL, (size_t)size, PROT_READ | PROT_WRITE, MAP_SHARED, v->cpu, 0);
+    if (run == MAP_FAILED) return rv_fail_errno(err, RV_E_HOST, "cannot map KVM's run area");
+    v->run = run;
+    v->run_size = (size_t)size;
+    return 0;
+}
+
+void rv_nested_vm_release(struct rv_nested_vm *v) {
+    if (v->run) munmap(v->run, v->run_size);
+    if (v->cpu >= 0) close(v->cpu);
+    if (v->vm >= 0) close(v->vm);
+    if (v->kvm >= 0) close(v->kvm);
+    if (v->shim) munmap(v->shim, v->shim_size);
+    free(v->dirty_log);
+    *v = (struct rv_nested_vm){.kvm = -1, .vm = -1, .cpu = -1};
+}
+
+/* ---- L1 ---- */
+
+struct one_msr {
+    struct kvm_msrs head;
+    struct kvm_msr_entry entry;
+};
+
+int rv_nested_msr(struct rv_nested_vm *v, uint32_t index, uint64_t *value, struct rv_err *err) {
+    struct one_msr m = {.head.nmsrs = 1, .entry.index = index};
+    if (ioctl(v->cpu, KVM_GET_MSRS, &m) != 1)
+        return rv_fail(err, RV_E_UNSUPPORTED, "this host's KVM does not show MSR 0x%x; " HINT,
+                       index);
+    *value = m.entry.data;
+    return 0;
+}
+
+int rv_nested_set_msr(struct rv_nested_vm *v, uint32_t index, uint64_t value, struct rv_err *err) {
+    struct one_msr m = {.head.nmsrs = 1, .entry = {.index = index, .data = value}};
+    if (ioctl(v->cpu, KVM_SET_MSRS, &m) != 1)
+        return rv_fail(err, RV_E_UNSUPPORTED, "this host's KVM does not take MSR 0x%x; " HINT,
+                       index);
+    return 0;
+}
+
+int rv_nested_boot(struct rv_nested_vm *v, const void *code, size_t size, uint64_t cr4,
+                   uint64_t efer, struct rv_err *err) {
+    rv_assert(size <= RV_L1_CONTROL - RV_L1_CODE);
+    memcpy(rv_l1(v, RV_L1_CODE), code, size);
+    struct kvm_sregs s;
+    if (ioctl(v->cpu, KVM_GET_SREGS, &s))
+        return rv_fail_errno(err, RV_E_HOST, "KVM does not show its CPU's state");
+    s.cr3 = RV_L1_PML4;
+    s.cr0 = RV_CR0_PE | RV_CR0_MP | RV_CR0_ET | RV_CR0_NE | RV_CR0_WP | RV_CR0_PG;
+    s.cr4 = RV_CR4_PAE | RV_CR4_OSFXSR | RV_CR4_OSXMMEXCPT | cr4;
+    s.efer = RV_EFER_LME | RV_EFER_LMA | efer;
+    struct kvm_segment cs = {
+        .limit = 0xffffffff, .selector = 8, .type = 11, .present = 1, .s = 1, .l = 1, .g = 1};
+    struct kvm_segment ds = cs;
+    ds.type = 3, ds.selector = 16, ds.l = 0, ds.db = 1;
+    s.cs = cs;
+    s.ds = s.es = s.fs = s.gs = s.ss = ds;
+    s.tr = (struct kvm_segment){.selector = 24, .type = 11, .present = 1, .limit = 0x67};
+    struct kvm_regs regs = {.rip = RV_L1_CODE, .rflags = 2, .rsp = RV_L1_STACK};
+    if (ioctl(v->cpu, KVM_SET_SREGS, &s) || ioctl(v->cpu, KVM_SET_REGS, &regs))
+        return rv_fail_errno(err, RV_E_UNSUPPORTED,
+                             "this host's KVM does not let its guests run guests of their own; "
+                             "load kvm_amd or kvm_intel with nested=1, or " HINT);
+    return 0;
+}
+
+void rv_nested_store_fx(struct rv_x86 *x, const uint8_t *saved) {
+    enum { MXCSR_MASK = 28, ST = 32, END = 416 };
+    memcpy(x->fx, saved, MXCSR_MASK);
+    memcpy(x->fx + ST, saved + ST, END - ST);
+}
+
+int rv_nested_run(struct rv_nested_vm *v, struct rv_err *err) {
+    if (ioctl(v->cpu, KVM_RUN, 0)) {
+        if (errno == EINTR || errno == EAGAIN) return 1;
+        return rv_fail_errno(err, RV_E_HOST, "KVM_RUN failed");
+    }
+    if (v->run->exit_reason == KVM_EXIT_INTR) return 1;
+    if (v->run->exit_reason == KVM_EXIT_IO && v->run->io.port == RV_SHIM_PORT) return 0;
+    struct kvm_regs regs = {0};
+    (void)ioctl(v->cpu, KVM_GET_REGS, &regs);
+    return rv_fail(err, RV_E_HOST,
+                   "KVM left the guest for a reason it should not have (%u, shim at 0x%llx, rax "
+                   "0x%llx); " HINT,
+                   v->run->exit_reason, (unsigned long long)regs.rip,
+                   (unsigned long long)regs.rax);
+}
+
+int rv_nested_interrupt(struct rv_nested_vm *v, bool on, struct rv_err *err) {
+    struct kvm_vcpu_events e;
+    if (ioctl(v->cpu, KVM_GET_VCPU_EVENTS, &e))
+        return rv_fail_errno(err, RV_E_HOST, "KVM does not show pending events; " HINT);
+    if (e.nmi.pending == on) return 0;
+    e.nmi.pending = on;
+    e.flags |= KVM_VCPUEVENT_VALID_NMI_PENDING;
+    if (ioctl(v->cpu, KVM_SET_VCPU_EVENTS, &e))
+        return rv_fail_errno(err, RV_E_HOST, "KVM does not take a pending event; " HINT);
+    return 0;
+}
