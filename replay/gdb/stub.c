@@ -327,13 +327,36 @@ static void put_part(struct rv_buf *reply, const char *p, const struct rv_buf *w
     rv_gdb_put_binary(reply, whole->data + from, len);
 }
 
+static const char *mode_of(const struct rv_x86 *x) {
+    if (!(x->cr0 & RV_CR0_PE)) return "real mode";
+    if (x->rflags & RV_FL_VM) return "virtual-8086 mode";
+    if ((x->efer & RV_EFER_LMA) && (x->seg[RV_CS].attr & RV_SEG_L)) return "64-bit mode";
+    return x->seg[RV_CS].attr & RV_SEG_DB ? "32-bit mode" : "16-bit protected mode";
+}
+
+static int describe_thread(struct rv_gdb_stub *s, char *text, size_t size) {
+    struct rv_gdb_cpu cpu;
+    rv_gdb_state(rv_timeline_machine(s->t), &cpu);
+    return snprintf(text, size, "%s, ring %u%s", mode_of(&cpu.x), cpu.x.seg[RV_CS].sel & 3u,
+                    cpu.x.halted ? ", halted" : "");
+}
+
+static void thread_info(struct rv_gdb_stub *s, struct rv_buf *reply) {
+    char text[80];
+    rv_gdb_put_hex(reply, text, (size_t)describe_thread(s, text, sizeof text));
+}
+
 static void transfer(struct rv_gdb_stub *s, const char *p, struct rv_buf *reply) {
     struct rv_buf whole = {0};
     if (rv_gdb_skip(&p, "features:read:target.xml:")) {
         rv_gdb_describe(s->view, &whole);
     } else if (rv_gdb_skip(&p, "threads:read::")) {
-        put_text(&whole, "<?xml version=\"1.0\"?><threads><thread id=\"1\" core=\"0\" "
-                         "name=\"cpu\"/></threads>");
+        char text[80];
+        describe_thread(s, text, sizeof text);
+        rv_buf_printf(&whole,
+                      "<?xml version=\"1.0\"?><threads><thread id=\"1\" core=\"0\" "
+                      "name=\"CPU 0\">%s</thread></threads>",
+                      text);
     } else if (rv_gdb_skip(&p, "memory-map:read::")) {
         put_text(&whole, "<?xml version=\"1.0\"?><!DOCTYPE memory-map PUBLIC "
                          "\"+//IDN gnu.org//DTD GDB Memory Map V1.0//EN\" "
@@ -345,22 +368,6 @@ static void transfer(struct rv_gdb_stub *s, const char *p, struct rv_buf *reply)
     }
     put_part(reply, p, &whole);
     rv_buf_release(&whole);
-}
-
-static const char *mode_of(const struct rv_x86 *x) {
-    if (!(x->cr0 & RV_CR0_PE)) return "real mode";
-    if (x->rflags & RV_FL_VM) return "virtual-8086 mode";
-    if ((x->efer & RV_EFER_LMA) && (x->seg[RV_CS].attr & RV_SEG_L)) return "64-bit mode";
-    return x->seg[RV_CS].attr & RV_SEG_DB ? "32-bit mode" : "16-bit protected mode";
-}
-
-static void thread_info(struct rv_gdb_stub *s, struct rv_buf *reply) {
-    struct rv_gdb_cpu cpu;
-    char text[80];
-    rv_gdb_state(rv_timeline_machine(s->t), &cpu);
-    int n = snprintf(text, sizeof text, "CPU 0, %s, ring %u%s", mode_of(&cpu.x),
-                     cpu.x.seg[RV_CS].sel & 3u, cpu.x.halted ? ", halted" : "");
-    rv_gdb_put_hex(reply, text, (size_t)n);
 }
 
 static void command(struct rv_gdb_stub *s, const char *p, const char *end, struct rv_buf *reply) {

@@ -2,6 +2,9 @@
 # under names that gdb completes, with expressions for addresses, and with gdb told when they moved.
 import gdb
 
+WATCHPOINTS = (gdb.BP_WATCHPOINT, gdb.BP_HARDWARE_WATCHPOINT, gdb.BP_READ_WATCHPOINT,
+               gdb.BP_ACCESS_WATCHPOINT)
+
 
 def monitor(text):
     gdb.execute("monitor " + text)
@@ -11,6 +14,11 @@ def moved():
     """gdb cannot know that a monitor command changed registers and memory."""
     for cache in ("register-cache", "dcache"):
         gdb.execute("maintenance flush " + cache, to_string=True)
+    # Nor that what its watchpoints compare with is another value now: enabling looks anew.
+    for b in gdb.breakpoints():
+        if b.type in WATCHPOINTS and b.enabled:
+            b.enabled = False
+            b.enabled = True
     try:
         gdb.execute("frame 0")
     except gdb.error as e:
@@ -54,7 +62,7 @@ def address_of(text):
         raise gdb.GdbError("usage: EXPRESSION [, LENGTH]")
     value = gdb.parse_and_eval(expression)
     size = 8
-    if value.is_lvalue and value.address is not None:
+    if value.address is not None:
         size = value.type.sizeof
         value = value.address
     elif value.type.strip_typedefs().code == gdb.TYPE_CODE_PTR:
