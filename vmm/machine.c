@@ -311,6 +311,11 @@ static int seek_landmark(struct rv_machine *m, const struct rv_landmark *wanted,
 }
 
 static void after_run(struct rv_machine *m, int why) {
+    if (why == RV_RUN_WATCH || why == RV_RUN_WATCHED) {
+        board_stop(m, RV_STOP_WATCH, 0);
+        if (why == RV_RUN_WATCH) return;
+        why = RV_RUN_UNTIL;
+    }
     switch (why) {
     case RV_RUN_HALTED:
         m->halted = true;
@@ -319,10 +324,6 @@ static void after_run(struct rv_machine *m, int why) {
         return;
     case RV_RUN_TRIPLE_FAULT: board_stop(m, RV_STOP_TRIPLE_FAULT, 0); return;
     case RV_RUN_STUCK: m->mid_instruction = true; return;
-    case RV_RUN_WATCH: board_stop(m, RV_STOP_WATCH, 0); return;
-    case RV_RUN_WATCHED:
-        board_stop(m, RV_STOP_WATCH, 0);
-        /* fall through */
     case RV_RUN_UNTIL:
         if (m->config.by_trap)
             m->look = !m->fresh;

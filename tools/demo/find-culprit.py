@@ -11,7 +11,10 @@ gdb.execute("set width 0")
 
 def type_in(command):
     print("(gdb) " + command, flush=True)
-    gdb.execute(command)
+    if command.startswith("monitor"):
+        print(gdb.execute(command, to_string=True), end="", flush=True)
+    else:
+        gdb.execute(command)
 
 
 def position():
