@@ -17,10 +17,9 @@ static const char head_magic[8] = {'R', 'E', 'T', 'R', 'O', 'I', 'D', 'X'};
 static const char tail_magic[8] = {'R', 'E', 'T', 'R', 'O', 'E', 'N', 'D'};
 
 char *rv_index_path(const char *trace) {
-    size_t n = strlen(trace);
-    char *path = rv_alloc(n + sizeof ".index");
-    memcpy(path, trace, n);
-    memcpy(path + n, ".index", sizeof ".index");
+    size_t n = strlen(trace) + sizeof ".index";
+    char *path = rv_alloc(n);
+    snprintf(path, n, "%s.index", trace);
     return path;
 }
 

@@ -45,10 +45,10 @@ struct job {
 struct task {
     struct job *j;
     struct rv_worker *w;
-    unsigned number; /* of the worker; 0 runs on the caller's thread and asks the user */
-    size_t i;        /* the stretch */
+    size_t i;                /* the stretch */
+    struct rv_watch_hit hit; /* the one that counts so far, when there is any */
+    unsigned number;         /* of the worker; 0 runs on the caller's thread and asks the user */
     bool any;
-    struct rv_watch_hit hit;
 };
 
 /* ---- which epochs ---- */

@@ -51,17 +51,21 @@ int rv_gdb_server_new(struct rv_gdb_server **out, const char *address, uint16_t 
     if (!r) setsockopt(s->listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
     if (!r) r = bind(s->listener, found->ai_addr, found->ai_addrlen);
     if (!r) r = listen(s->listener, 1);
-    struct sockaddr_storage bound = {0};
+    union {
+        struct sockaddr any;
+        struct sockaddr_in v4;
+        struct sockaddr_in6 v6;
+    } bound;
+    memset(&bound, 0, sizeof bound);
     socklen_t n = sizeof bound;
-    if (!r) r = getsockname(s->listener, (struct sockaddr *)&bound, &n);
+    if (!r) r = getsockname(s->listener, &bound.any, &n);
     freeaddrinfo(found);
     if (r) {
         rv_fail_errno(err, RV_E_HOST, "cannot listen on %s port %u", address, port);
         rv_gdb_server_free(s);
         return RV_E_HOST;
     }
-    s->port = ntohs(bound.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&bound)->sin6_port
-                                                : ((struct sockaddr_in *)&bound)->sin_port);
+    s->port = ntohs(bound.any.sa_family == AF_INET6 ? bound.v6.sin6_port : bound.v4.sin_port);
     *out = s;
     return 0;
 }

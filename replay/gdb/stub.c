@@ -77,32 +77,36 @@ static void put_failure(struct rv_gdb_stub *s, const struct rv_err *err) {
     put_stop(s, SIGNAL_INT, "");
 }
 
+/* Why a search stopped at a hit, for a stop reply. */
+static void name_hit(struct rv_gdb_stub *s, const struct rv_watch_hit *hit,
+                     const struct rv_gdb_search *q, char *reason, size_t size) {
+    static const char *const names[RV_GDB_POINT_TYPES] = {
+        [RV_GDB_WRITE] = "watch", [RV_GDB_READ] = "rwatch", [RV_GDB_ACCESS] = "awatch"};
+    const struct rv_gdb_point *p;
+    if (hit->access != RV_WATCH_EXEC) {
+        p = rv_gdb_search_watch(q, hit);
+        if (p) snprintf(reason, size, "%s:%llx;", names[p->type], (unsigned long long)p->addr);
+    } else if (s->swbreak) {
+        p = rv_gdb_points_break(q->points, s->view, rv_timeline_machine(s->t), hit->gva);
+        snprintf(reason, size, "%s", p && p->type == RV_GDB_HARDWARE ? "hwbreak:;" : "swbreak:;");
+    }
+}
+
+/* q: the search that arrived; NULL after a step. */
 static void put_arrival(struct rv_gdb_stub *s, const struct rv_arrival *a,
                         const struct rv_gdb_search *q) {
     char reason[64] = "";
     unsigned signal = SIGNAL_TRAP;
     switch (a->at) {
-    case RV_AT_START: strcpy(reason, "replaylog:begin;"); break;
+    case RV_AT_START: snprintf(reason, sizeof reason, "replaylog:begin;"); break;
     case RV_AT_END:
-        if (!rv_timeline_branched(s->t)) strcpy(reason, "replaylog:end;");
+        if (!rv_timeline_branched(s->t)) snprintf(reason, sizeof reason, "replaylog:end;");
         break;
     case RV_AT_INTERRUPT: signal = SIGNAL_INT; break;
-    case RV_AT_HIT: {
-        const struct rv_gdb_point *p;
-        if (a->hit.access == RV_WATCH_EXEC) {
-            if (s->swbreak) {
-                p = rv_gdb_points_break(q->points, s->view, rv_timeline_machine(s->t), a->hit.gva);
-                strcpy(reason, p && p->type == RV_GDB_HARDWARE ? "hwbreak:;" : "swbreak:;");
-            }
-        } else if ((p = rv_gdb_search_watch(q, &a->hit))) {
-            static const char *const names[RV_GDB_POINT_TYPES] = {
-                [RV_GDB_WRITE] = "watch", [RV_GDB_READ] = "rwatch", [RV_GDB_ACCESS] = "awatch"};
-            snprintf(reason, sizeof reason, "%s:%llx;", names[p->type],
-                     (unsigned long long)p->addr);
-        }
+    case RV_AT_HIT:
+        if (q) name_hit(s, &a->hit, q, reason, sizeof reason);
         break;
-    }
-    default: break;
+    case RV_AT_TARGET: break;
     }
     put_stop(s, signal, reason);
 }
