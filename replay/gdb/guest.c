@@ -346,9 +346,7 @@ void rv_gdb_state(struct rv_machine *m, struct rv_gdb_cpu *cpu) {
 
 /* ---- memory ---- */
 
-bool rv_gdb_translate(const struct rv_ram *ram, const struct rv_x86 *x, uint64_t va, rv_gpa *pa,
-                      bool *large) {
-    *large = false;
+bool rv_gdb_translate(const struct rv_ram *ram, const struct rv_x86 *x, uint64_t va, rv_gpa *pa) {
     bool lm = x->efer & RV_EFER_LMA, pae = x->cr4 & RV_CR4_PAE;
     if (!lm) va &= 0xffffffffu;
     if (!(x->cr0 & RV_CR0_PG)) {
@@ -365,11 +363,11 @@ bool rv_gdb_translate(const struct rv_ram *ram, const struct rv_x86 *x, uint64_t
         if (!rv_ram_read(ram, table + index * size, &entry, size) || !(entry & 1)) return false;
         bool may_be_large =
             level > 1 && level < 4 && !(level == 3 && !lm) && (pae || (x->cr4 & RV_CR4_PSE));
-        *large = may_be_large && (entry & 0x80);
-        if (level == 1 || *large) {
+        bool large = may_be_large && (entry & 0x80);
+        if (level == 1 || large) {
             uint64_t mask = (1ull << shift) - 1;
             uint64_t base = entry & address;
-            if (*large && !pae) base = (entry & 0xffc00000u) | (entry >> 13 & 0xff) << 32;
+            if (large && !pae) base = (entry & 0xffc00000u) | (entry >> 13 & 0xff) << 32;
             *pa = (base & ~mask) | (va & mask);
             return true;
         }
@@ -389,8 +387,7 @@ static size_t access(struct rv_machine *m, bool physical, uint64_t addr, uint8_t
         size_t part = RV_PAGE_SIZE - (at & 0xfff);
         if (part > len - done) part = len - done;
         rv_gpa pa = at;
-        bool large;
-        if (!physical && !rv_gdb_translate(ram, &cpu.x, at, &pa, &large)) break;
+        if (!physical && !rv_gdb_translate(ram, &cpu.x, at, &pa)) break;
         if (!one(ram, pa, buf + done, part)) break;
         done += part;
     }

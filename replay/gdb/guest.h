@@ -39,9 +39,8 @@ struct rv_gdb_numbers rv_gdb_numbers(enum rv_gdb_view view);
 uint64_t rv_gdb_pc(const struct rv_x86 *x);
 
 /* Guest physical address of a linear one, by the page tables as they are; nothing is checked but
- * presence. *large: it is part of a page larger than 4 KiB. */
-bool rv_gdb_translate(const struct rv_ram *ram, const struct rv_x86 *x, uint64_t va, rv_gpa *pa,
-                      bool *large);
+ * presence. */
+bool rv_gdb_translate(const struct rv_ram *ram, const struct rv_x86 *x, uint64_t va, rv_gpa *pa);
 /* How many of len bytes could be read or written from the start on: RAM alone. */
 size_t rv_gdb_read(struct rv_machine *m, bool physical, uint64_t addr, void *out, size_t len);
 size_t rv_gdb_write(struct rv_machine *m, bool physical, uint64_t addr, const void *in, size_t len);

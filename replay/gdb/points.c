@@ -79,25 +79,22 @@ static void seek_data(struct rv_gdb_search *q, const struct rv_gdb_point *p, str
         if (part > p->len - done) part = p->len - done;
         struct rv_watchpoint w = {.addr = at, .len = part, .access = access_of(p)};
         rv_gpa pa = at;
-        bool large;
-        w.physical = p->physical || rv_gdb_translate(rv_machine_ram(m), x, at, &pa, &large);
+        w.physical = p->physical || rv_gdb_translate(rv_machine_ram(m), x, at, &pa);
         if (w.physical) w.addr = pa;
         seek_out(q, &w, w.physical ? ram_page(m, pa) : RV_ANYWHERE);
         done += part;
     }
 }
 
-/* Code that is mapped by large pages in the upper half, as kernels are, stays where it is. Other
- * code may be anywhere at other times, or in several places. */
+/* A breakpoint likewise means the code that stands behind the address now, so that another
+ * program's at the same address is none; accept() asks for the address as well. */
 static void seek_code(struct rv_gdb_search *q, const struct rv_gdb_point *p, struct rv_machine *m,
                       const struct rv_x86 *x) {
-    struct rv_watchpoint w = {
-        .addr = p->addr, .len = 1, .access = RV_WATCH_EXEC, .physical = p->physical};
+    struct rv_watchpoint w = {.addr = p->addr, .len = 1, .access = RV_WATCH_EXEC};
     rv_gpa pa = p->addr;
-    bool large = true;
-    bool fixed = p->physical || (p->addr >> 63 && (x->cr0 & RV_CR0_PG) &&
-                                 rv_gdb_translate(rv_machine_ram(m), x, p->addr, &pa, &large));
-    seek_out(q, &w, fixed && large ? ram_page(m, pa) : RV_ANYWHERE);
+    w.physical = p->physical || rv_gdb_translate(rv_machine_ram(m), x, p->addr, &pa);
+    if (w.physical) w.addr = pa;
+    seek_out(q, &w, w.physical ? ram_page(m, pa) : RV_ANYWHERE);
 }
 
 static bool holds(const struct rv_gdb_point *p, enum rv_gdb_view view, struct rv_machine *m) {
