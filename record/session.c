@@ -71,7 +71,9 @@ int rv_record_begin(struct rv_record **out, const struct rv_record_config *confi
     struct rv_trace_option options[] = {
         {.key = RV_OPTION_DIGEST_EVERY, .number = mc->digest_every},
         {.key = RV_OPTION_BOOT_KIND, .number = mc->boot.kind},
+        /* Only where they say something. */
         {.key = RV_OPTION_BY_TRAP, .number = 1},
+        {.key = RV_OPTION_QUIRKS, .number = mc->quirks},
     };
     unsigned n_devices = 0;
     const struct rv_dev_ops *const *models = rv_pc_models(&n_devices);
@@ -99,7 +101,7 @@ int rv_record_begin(struct rv_record **out, const struct rv_record_config *confi
         .devices = devices,
         .device_count = n_devices,
         .options = options,
-        .option_count = RV_COUNT(options) - !mc->by_trap,
+        .option_count = RV_COUNT(options) - (mc->by_trap ? 0 : 2),
     };
     if (getrandom(header.trace_id, sizeof header.trace_id, 0) != sizeof header.trace_id)
         memcpy(header.trace_id, &header.created, sizeof header.created);
@@ -113,7 +115,7 @@ int rv_record_begin(struct rv_record **out, const struct rv_record_config *confi
             code = rv_trace_writer_add_blob(r->writer, boot_images[i]->data, boot_images[i]->len,
                                             &hash, err);
         }
-    if (!code) code = rv_recorder_new(&r->recorder, live, r->writer, mc->by_trap, epoch, err);
+    if (!code) code = rv_recorder_new(&r->recorder, live, r->writer, mc->by_trap, &epoch, err);
     if (!code) {
         struct rv_nondet *nd = rv_recorder_nondet(r->recorder);
         if (wrap) nd = wrap(ctx, nd);

@@ -186,7 +186,7 @@ static int give(struct rv_player *p, struct rv_point at, const struct rv_trace_e
 }
 
 static void read_landmark(const struct rv_trace_event *ev, struct rv_landmark *out) {
-    *out = (struct rv_landmark){.rip = ev->value, .ram = ev->value2};
+    *out = (struct rv_landmark){.at = ev->value, .ram = ev->value2};
     if (ev->len != 16) return; /* equals no state */
     memcpy(&out->gpr, ev->data, 8);
     memcpy(&out->cpu, ev->data + 8, 8);
@@ -195,7 +195,7 @@ static void read_landmark(const struct rv_trace_event *ev, struct rv_landmark *o
 static bool same_landmark(struct rv_player *p, const struct rv_trace_event *ev,
                           const struct rv_landmark *here) {
     read_landmark(ev, &p->landmark);
-    return p->landmark.rip == here->rip && p->landmark.gpr == here->gpr &&
+    return p->landmark.at == here->at && p->landmark.gpr == here->gpr &&
            p->landmark.cpu == here->cpu && p->landmark.ram == here->ram;
 }
 

@@ -81,10 +81,11 @@ static int build(struct rv_replay *r, const struct rv_replay_config *config,
     if (code) return code;
     struct rv_machine_config mc = {
         .memory = h->memory_bytes,
-        .engine = config->engine ? config->engine : &rv_engine_interpret,
+        .engine = config->engine ? config->engine : rv_engine_software(),
         .profile = rv_profile_find(h->cpu_profile),
         .rate = h->rate,
         .by_trap = option(h, RV_OPTION_BY_TRAP, 0),
+        .quirks = option(h, RV_OPTION_QUIRKS, 0),
         .digest_every = option(h, RV_OPTION_DIGEST_EVERY, 0),
         .boot = {.cmdline = h->command_line},
     };
@@ -95,6 +96,11 @@ static int build(struct rv_replay *r, const struct rv_replay_config *config,
         return rv_fail(err, RV_E_FORMAT, "%s: its header describes no machine; run retro verify",
                        name);
     mc.boot.kind = (enum rv_boot_kind)kind;
+    if (mc.quirks & ~RV_QUIRKS_KNOWN)
+        return rv_fail(err, RV_E_UNSUPPORTED,
+                       "%s: recorded on a processor with ways (0x%llx) that this build does not "
+                       "know; replay it with Retrovisor %.40s",
+                       name, (unsigned long long)mc.quirks, h->tool_version);
     if (!mc.profile)
         return rv_fail(err, RV_E_UNSUPPORTED,
                        "%s: recorded with CPU profile \"%.40s\", which this build does not know",

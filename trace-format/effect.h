@@ -25,6 +25,7 @@ enum rv_stopped_by {
 /* Header options. */
 #define RV_OPTION_DIGEST_EVERY "digest-every" /* number: instructions between digests */
 #define RV_OPTION_BY_TRAP      "by-trap"      /* number: 1 when positions are traps */
+#define RV_OPTION_QUIRKS       "quirks"       /* number: of the processor recorded on */
 #define RV_OPTION_BOOT_KIND    "boot-kind"    /* number: enum rv_boot_kind as it was asked for */
 
 #endif

@@ -18,8 +18,8 @@ enum rv_trace_kind {
     RV_TRACE_TRAP = 7,   /* host time: reads of the clock, packed in data (clocks.h); value is the
                             last one's position less the first's; time is that before the first */
     RV_TRACE_LANDMARK = 8, /* what follows at this position comes not at its trap, but later, in the
-                              first state with this RIP (value), this RAM (value2), and these hashes
-                              of registers and CPU (data, 8 bytes each) */
+                              first state at this linear address (value), this RAM (value2), and
+                              these hashes of registers and CPU (data, 8 bytes each) */
     RV_TRACE_STOP = 9,     /* the machine stopped: value is the reason, data its text */
 };
 

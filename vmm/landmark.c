@@ -2,8 +2,14 @@
 
 #include <xxhash.h>
 
+static uint64_t linear(const struct rv_x86 *x) {
+    const struct rv_seg *cs = &x->seg[RV_CS];
+    if ((x->efer & RV_EFER_LMA) && (cs->attr & RV_SEG_L)) return x->rip;
+    return (uint32_t)(cs->base + x->rip);
+}
+
 static void look(struct rv_landmark *out, const struct rv_x86 *x) {
-    out->rip = x->rip;
+    out->at = linear(x);
     out->gpr = XXH3_64bits(x->gpr, sizeof x->gpr);
 }
 
@@ -26,7 +32,7 @@ bool rv_landmark_is(const struct rv_landmark *wanted, struct rv_engine *e, struc
     struct rv_x86 x;
     struct rv_landmark here;
     e->ops->get(e, &x);
-    if (x.rip != wanted->rip) return false;
+    if (linear(&x) != wanted->at) return false;
     look(&here, &x);
     if (here.gpr != wanted->gpr) return false;
     ++*candidates;

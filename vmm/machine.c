@@ -7,8 +7,8 @@
 #include "vmm/clock.h"
 #include "vmm/landmark.h"
 
-/* Instructions looked at for a landmark before stop requests are. */
-#define SEEK_SLICE (1u << 20)
+/* Beside enum rv_run: a landmark was found. */
+#define RV_RUN_FOUND 100
 
 struct rv_machine {
     struct rv_machine_config config;
@@ -29,7 +29,11 @@ struct rv_machine {
     bool sampled;
     const struct rv_landmark *landmark; /* the state is this one; NULL: not known */
     struct rv_landmark here;
-    uint64_t candidates; /* states compared with landmarks */
+    bool found; /* the landmark that is looked for */
+    uint64_t found_count;
+    uint64_t candidates;          /* states compared with landmarks */
+    const struct rv_watch *watch; /* somebody's outside; NULL: none */
+    bool watch_stop;              /* who said stop */
     enum rv_stop stop;
     uint32_t stop_code;
     bool mid_instruction;
@@ -137,7 +141,8 @@ int rv_machine_new(struct rv_machine **out, const struct rv_machine_config *conf
                     config->engine->name);
     if (!r) r = rv_ram_init(&m->ram, config->memory, err);
     if (r) goto fail;
-    m->bus = (struct rv_cpu_bus){.ctx = m, .exit = cpu_exit, .tsc = cpu_tsc};
+    m->bus =
+        (struct rv_cpu_bus){.ctx = m, .exit = cpu_exit, .tsc = cpu_tsc, .quirks = config->quirks};
     r = config->engine->create(&m->engine, &m->ram, &m->bus, config->profile, err);
     if (r) goto fail;
     uint64_t epoch = 0;
@@ -289,25 +294,53 @@ static void make_landmark(struct rv_machine *m) {
     m->fresh = true;
 }
 
-/* Looks for the state of a landmark from here on, one instruction after the other, until the next
- * trap. */
+static bool watches(const struct rv_watch *w, const struct rv_watch_hit *hit) {
+    for (size_t i = 0; w && i < w->n; i++) {
+        const struct rv_watchpoint *p = &w->point[i];
+        uint64_t addr = p->physical ? hit->gpa : hit->gva;
+        if ((p->access & RV_WATCH_EXEC) && addr - p->addr < p->len) return true;
+    }
+    return false;
+}
+
+/* A hit while a landmark is looked for: where it may be, or what somebody else watches. */
+static bool seek_hit(void *ctx, const struct rv_watch_hit *hit) {
+    struct rv_machine *m = ctx;
+    bool stop = false;
+    if (hit->access == RV_WATCH_EXEC && hit->gva == m->here.at) {
+        m->found = rv_landmark_is(&m->here, m->engine, &m->ram, &m->candidates);
+        stop = m->found;
+        if (!watches(m->watch, hit)) return stop;
+    }
+    m->watch_stop = m->watch->hit(m->watch->ctx, hit);
+    return stop || m->watch_stop;
+}
+
+/* Runs on until the state is that of a landmark, or to what else ends a run. */
 static int seek_landmark(struct rv_machine *m, const struct rv_landmark *wanted, rv_icount until,
                          bool want_window, struct rv_err *err) {
     const struct rv_engine_ops *e = m->engine->ops;
-    rv_icount end = e->icount(m->engine) + SEEK_SLICE;
-    if (until < end) end = until;
-    for (rv_icount n = e->icount(m->engine); n < end; n = e->icount(m->engine)) {
-        if (rv_landmark_is(wanted, m->engine, &m->ram, &m->candidates)) {
-            m->here = *wanted;
-            m->landmark = &m->here;
-            m->fresh = true;
-            return RV_RUN_UNTIL;
-        }
-        int r = e->run(m->engine, n + 1, want_window, err);
-        if (r != RV_RUN_UNTIL) return r;
+    size_t n = m->watch ? m->watch->n : 0;
+    struct rv_watchpoint *points = rv_alloc((n + 1) * sizeof *points);
+    if (n) memcpy(points, m->watch->point, n * sizeof *points);
+    points[n] = (struct rv_watchpoint){.addr = wanted->at, .len = 1, .access = RV_WATCH_EXEC};
+    struct rv_watch both = {.point = points, .n = n + 1, .hit = seek_hit, .ctx = m};
+    m->here = *wanted;
+    m->watch_stop = false;
+    /* Where a run begins nothing is hit. */
+    m->found = rv_landmark_is(wanted, m->engine, &m->ram, &m->candidates);
+    int r = RV_RUN_WATCH;
+    if (!m->found) {
+        e->watch(m->engine, &both);
+        r = e->run(m->engine, until, want_window, err);
+        e->watch(m->engine, m->watch);
     }
-    m->look = true;
-    return RV_RUN_UNTIL;
+    free(points);
+    if (r != RV_RUN_WATCH || !m->found) return r;
+    m->landmark = &m->here;
+    m->fresh = true;
+    m->found_count++;
+    return m->watch_stop ? RV_RUN_WATCH : RV_RUN_FOUND;
 }
 
 static void after_run(struct rv_machine *m, int why) {
@@ -362,11 +395,6 @@ static int run_engine(struct rv_machine *m, bool want_window, struct rv_err *err
     if (until <= at.icount) until = at.icount + 1;
     m->fresh = m->look = false;
     m->landmark = NULL;
-    if (h.landmark && !counts)
-        return rv_fail(err, RV_E_UNSUPPORTED,
-                       "the recording goes on between two traps after trap %llu, where engine %s "
-                       "cannot find the place; replay it with --engine interpret",
-                       (unsigned long long)at.trap, m->engine->ops->name);
     if (h.landmark)
         r = seek_landmark(m, h.landmark, until, want_window, err);
     else
@@ -436,6 +464,7 @@ int rv_machine_advance(struct rv_machine *m, struct rv_end *end, struct rv_err *
 }
 
 void rv_machine_watch(struct rv_machine *m, const struct rv_watch *w) {
+    m->watch = w;
     m->engine->ops->watch(m->engine, w);
 }
 
@@ -460,7 +489,7 @@ static const struct rv_field loop_fields[] = {
     RV_FIELD(struct loop_state, look),
     RV_FIELD(struct loop_state, sampled),
     RV_FIELD(struct loop_state, at_landmark),
-    RV_FIELD(struct loop_state, here.rip),
+    RV_FIELD(struct loop_state, here.at),
     RV_FIELD(struct loop_state, here.gpr),
     RV_FIELD(struct loop_state, here.cpu),
     RV_FIELD(struct loop_state, here.ram),
@@ -519,6 +548,11 @@ int rv_machine_load(struct rv_machine *m, struct rv_cursor *in, struct rv_err *e
 const struct rv_pc *rv_machine_pc(const struct rv_machine *m) { return m->pc; }
 struct rv_ram *rv_machine_ram(struct rv_machine *m) {
     return &m->ram;
+}
+
+void rv_machine_landmarks(const struct rv_machine *m, uint64_t *found, uint64_t *candidates) {
+    *found = m->found_count;
+    *candidates = m->candidates;
 }
 
 void rv_machine_kick(struct rv_machine *m) {

@@ -22,6 +22,7 @@ struct rv_machine_config {
     uint64_t rate;         /* guest ns per instruction, 32.32 fixed point; RV_RATE_HOST: guest time
                               is that of the host, asked for when the guest looks */
     bool by_trap;          /* positions are traps, for engines that cannot count; needs host time */
+    uint64_t quirks;       /* enum rv_quirk: of the processor that the guest runs, or ran, on */
     uint64_t digest_every; /* positions between digests; 0: none */
     struct rv_boot_request boot;
 };
@@ -60,6 +61,9 @@ int rv_machine_load(struct rv_machine *m, struct rv_cursor *in, struct rv_err *e
 
 const struct rv_pc *rv_machine_pc(const struct rv_machine *m);
 struct rv_ram *rv_machine_ram(struct rv_machine *m);
+/* How many landmarks were looked for and found, and how many states had their registers and were
+ * compared in full. */
+void rv_machine_landmarks(const struct rv_machine *m, uint64_t *found, uint64_t *candidates);
 /* Digests of the state as it is: of CPU and devices, and of RAM. */
 void rv_machine_digests(struct rv_machine *m, uint64_t *cpu, uint64_t *ram);
 

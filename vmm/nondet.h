@@ -21,7 +21,7 @@ struct rv_point {
 /* The state of the CPU and of memory between two traps, where nothing can be counted. A state that
  * equals it in everything has the same future, so it is the same place. All hashes are XXH3-64. */
 struct rv_landmark {
-    uint64_t rip;
+    uint64_t at;  /* linear address of the next instruction */
     uint64_t gpr; /* of the 16 general registers: a quick first comparison */
     uint64_t cpu; /* of all CPU state but the count of instructions */
     uint64_t ram; /* rv_ram_digest */

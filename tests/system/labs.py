@@ -3,6 +3,7 @@ elsewhere run inside, and recordings made inside replay outside. RV_LABS=full ru
 
 import json
 import os
+import subprocess
 import sys
 
 import retrotest
@@ -16,8 +17,7 @@ FULL = os.environ.get("RV_LABS") == "full"
 RETRO = (os.path.join(BUILD, "retro"), "/tree/build/retro")
 GUESTS = (os.path.join(BUILD, "tests", "guests"), "/tree/build/tests/guests")
 SYSTEM = (HERE, "/tree/tests/system")
-PYTHON = [(os.path.realpath(sys.executable), "/usr/bin/python3"),
-          (os.path.dirname(os.__file__), os.path.dirname(os.__file__))]
+PYTHON = os.path.realpath(sys.executable)
 IMAGES = "/tree/build/tests/guests"
 # QEMU's software processor sets other x87 exception flags than a real one, which this guest sees.
 INEXACT = "RV_WITHOUT=fpu"
@@ -41,8 +41,17 @@ def inside(machine, command, inputs, limit, out=None):
     return text
 
 
-def matrix(machine, words, limit):
-    text = inside(machine, f"cd /tree && {words}", [RETRO, GUESTS, SYSTEM] + PYTHON, limit)
+def python_files(module):
+    """This Python and the files it loads for a module of tests/system, at their own places."""
+    code = f"""import sys; sys.path.insert(0, {HERE!r}); import {module}, encodings.idna
+for m in list(sys.modules.values()): print(getattr(m, "__file__", None) or "")"""
+    loaded = subprocess.run([PYTHON, "-c", code], stdout=subprocess.PIPE, check=True).stdout.decode()
+    return [(path, path) for path in [PYTHON] + loaded.split() if path.startswith("/")]
+
+
+def matrix(machine, environment, limit):
+    text = inside(machine, f"cd /tree && {environment} {PYTHON} tests/system/matrix.py kvm",
+                  [RETRO, GUESTS, SYSTEM] + python_files("matrix"), limit)
     for line in text.splitlines():
         if line.startswith(("not run", "skipped")):
             print(f"  {machine} lab: {line}")
@@ -80,7 +89,7 @@ def test_amd_doctor(folder):
 
 def test_amd_matrix(folder):
     full_only()
-    matrix("amd", f"{INEXACT} python3 tests/system/matrix.py kvm", 1800)
+    matrix("amd", INEXACT, 1800)
 
 
 def test_amd_engine(folder):
@@ -96,7 +105,7 @@ def test_intel_recordings_replay_here(folder):
 
 def test_intel_matrix(folder):
     full_only()
-    matrix("intel", "RV_ONLY='real modes segments tasks' python3 tests/system/matrix.py kvm", 3000)
+    matrix("intel", "RV_ONLY='real modes segments tasks'", 3000)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@
 #include "vmm/base/err.h"
 #include "vmm/base/types.h"
 #include "vmm/cpu/profile.h"
+#include "vmm/cpu/quirks.h"
 #include "vmm/cpu/watch.h"
 #include "vmm/cpu/x86.h"
 #include "vmm/exit.h"
@@ -19,8 +20,10 @@ struct rv_cpu_bus {
     void (*exit)(void *ctx, struct rv_exit *x);
     /* Guest time of the current instruction in TSC ticks, before the guest's own offset. */
     uint64_t (*tsc)(void *ctx);
-    /* Set by the machine during an exit or tsc(): return from run() after the current instruction. */
+    /* Set by the machine during an exit or tsc(): return from run() after the current instruction.
+     */
     bool attention;
+    uint64_t quirks; /* enum rv_quirk bits that software has to follow */
 };
 
 enum rv_run {
@@ -75,6 +78,9 @@ struct rv_engine_ops {
 };
 
 extern const struct rv_engine_ops rv_engine_interpret;
+extern const struct rv_engine_ops rv_engine_translate;
+/* The faster of the two that this host can run. */
+const struct rv_engine_ops *rv_engine_software(void);
 extern const struct rv_engine_ops rv_engine_kvm;
 extern const struct rv_engine_ops rv_engine_nested;
 

@@ -96,7 +96,7 @@ static void far_task(struct rv_interp *c, const struct rv_insn *i, const struct 
 
 static void enter_code(struct rv_interp *c, const struct rv_insn *i, struct rv_desc *d,
                        uint16_t sel, unsigned cpl, uint64_t rip) {
-    rv_desc_accessed(c, i, d);
+    rv_desc_taken(c, i, d);
     c->x.seg[RV_CS] = rv_desc_seg(d, (uint16_t)((sel & ~3u) | cpl));
     c->x.rip = rip;
     settle(c);
@@ -164,7 +164,7 @@ static void call_gate_inner(struct rv_interp *c, const struct rv_insn *i, struct
     for (unsigned k = n; k-- > 0;) far_push(c, i, &f, g->size, params[k]);
     far_push(c, i, &f, g->size, c->x.seg[RV_CS].sel);
     far_push(c, i, &f, g->size, rv_next_rip(c, i));
-    rv_desc_accessed(c, i, d);
+    rv_desc_taken(c, i, d);
     c->x.seg[RV_SS] = f.ss;
     c->x.gpr[RV_RSP] =
         f.flat || f.ss.attr & RV_SEG_DB ? f.sp : (c->x.gpr[RV_RSP] & ~0xffffull) | (f.sp & 0xffff);
@@ -247,7 +247,7 @@ static struct rv_seg outer_stack(struct rv_interp *c, const struct rv_insn *i, u
     if ((sel & 3u) != cpl || rv_desc_dpl(&d) != cpl || !rv_desc_s(&d) || (type & 8) || !(type & 2))
         rv_raise_error(c, i, RV_VEC_GP, sel & 0xfffcu);
     if (!rv_desc_p(&d)) rv_raise_error(c, i, RV_VEC_SS, sel & 0xfffcu);
-    rv_desc_accessed(c, i, &d);
+    rv_desc_taken(c, i, &d);
     return rv_desc_seg(&d, sel);
 }
 
@@ -291,7 +291,7 @@ RV_OP(ret_far) {
     uint16_t ss =
         (uint16_t)rv_load(c, i, rv_stack_linear(c, i, (after + size) & mask, size, false), size);
     struct rv_seg stack = outer_stack(c, i, ss, rpl, d.lo >> 53 & 1);
-    rv_desc_accessed(c, i, &d);
+    rv_desc_taken(c, i, &d);
     c->x.seg[RV_SS] = stack;
     enter_code(c, i, &d, sel, rpl, rip);
     if (c->mode & RV_MODE_64)
@@ -374,7 +374,7 @@ RV_OP(iret) {
         uint16_t ss_sel = (uint16_t)rv_peek(c, i, size, 4);
         ss = outer_stack(c, i, ss_sel, rpl, d.lo >> 53 & 1);
     }
-    rv_desc_accessed(c, i, &d);
+    rv_desc_taken(c, i, &d);
     uint64_t sp_after = x->gpr[RV_RSP] + 3 * size;
     x->seg[RV_SS] = ss;
     x->seg[RV_CS] = rv_desc_seg(&d, sel);

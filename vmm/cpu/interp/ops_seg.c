@@ -79,6 +79,10 @@ void rv_desc_accessed(struct rv_interp *c, const struct rv_insn *i, struct rv_de
     rv_sys_store(c, i, d->at + 5, 1, d->lo >> 40 & 0xff);
 }
 
+void rv_desc_taken(struct rv_interp *c, const struct rv_insn *i, struct rv_desc *d) {
+    if (!(c->bus->quirks & RV_QUIRK_NOT_ACCESSED)) rv_desc_accessed(c, i, d);
+}
+
 void rv_seg_load_real(struct rv_interp *c, unsigned seg, uint16_t sel) {
     struct rv_seg *s = &c->x.seg[seg];
     s->sel = sel;

@@ -56,7 +56,7 @@ static void load_sreg(struct rv_interp *c, unsigned reg, uint16_t sel, unsigned 
         ok = ok && (!code || (type & 2)) && ((code && (type & 4)) || (dpl >= cpl && dpl >= rpl));
     if (!ok) rv_raise_error(c, NULL, RV_VEC_TS, error);
     if (!rv_desc_p(&d)) rv_raise_error(c, NULL, reg == RV_SS ? RV_VEC_SS : RV_VEC_NP, error);
-    rv_desc_accessed(c, NULL, &d);
+    rv_desc_taken(c, NULL, &d);
     x->seg[reg] = rv_desc_seg(&d, sel);
 }
 
@@ -116,6 +116,7 @@ void rv_task_switch(struct rv_interp *c, const struct rv_insn *i, uint16_t sel,
     x->cr0 |= RV_CR0_TS;
     if (l->cr3 && (x->cr0 & RV_CR0_PG) && cr3 != x->cr3) {
         x->cr3 = cr3;
+        c->dropped = true;
         rv_mmu_flush(c);
     }
     x->rip = word[0];

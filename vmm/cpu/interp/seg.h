@@ -34,6 +34,8 @@ static inline bool rv_desc_p(const struct rv_desc *d) { return d->lo >> 47 & 1; 
 struct rv_seg rv_desc_seg(const struct rv_desc *d, uint16_t sel);
 /* Sets the accessed bit in the table if it is clear. */
 void rv_desc_accessed(struct rv_interp *c, const struct rv_insn *i, struct rv_desc *d);
+/* The same for a descriptor that a control transfer loads. */
+void rv_desc_taken(struct rv_interp *c, const struct rv_insn *i, struct rv_desc *d);
 
 /* Loads ES, SS, DS, FS or GS with all checks, in any mode. */
 void rv_seg_load(struct rv_interp *c, const struct rv_insn *i, unsigned seg, uint16_t sel);

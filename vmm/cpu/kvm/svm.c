@@ -121,10 +121,11 @@ static bool svm_offered(const struct kvm_cpuid2 *supported) {
 extern const uint8_t rv_svm_shim[], rv_svm_shim_end[];
 
 static int svm_start(struct rv_nested_vm *v, struct rv_err *err) {
-    int r = rv_nested_boot(v, rv_svm_shim, (size_t)(rv_svm_shim_end - rv_svm_shim), 0, EFER_SVME,
-                           err);
+    int r =
+        rv_nested_boot(v, rv_svm_shim, (size_t)(rv_svm_shim_end - rv_svm_shim), 0, EFER_SVME, err);
     if (!r) r = rv_nested_set_msr(v, MSR_HSAVE_PA, RV_L1_HOST, err);
     if (r) return r;
+    rv_nested_map_ram(v, 0);
     memset(rv_l1(v, RV_L1_IO_MAP), 0xff, 0x3000);
     memset(rv_l1(v, RV_L1_MSR_MAP), 0xff, 0x2000);
     /* CR0, CR4 and CR8, read and written: what the guest may set is the profile's business. */
@@ -132,8 +133,8 @@ static int svm_start(struct rv_nested_vm *v, struct rv_err *err) {
     w32(v, C_DR, 0xffffffffu);
     w32(v, C_EXCEPTIONS, EXCEPTIONS);
     w32(v, C_MISC1,
-        M1_INTR | M1_NMI | M1_RDTSC | M1_RDPMC | M1_CPUID | M1_RSM | M1_INVD | M1_HLT |
-            M1_INVLPGA | M1_IOIO | M1_MSR | M1_TASK | M1_SHUTDOWN);
+        M1_INTR | M1_NMI | M1_RDTSC | M1_RDPMC | M1_CPUID | M1_RSM | M1_INVD | M1_HLT | M1_INVLPGA |
+            M1_IOIO | M1_MSR | M1_TASK | M1_SHUTDOWN);
     w32(v, C_MISC2, M2_ALL);
     w64(v, C_IO_MAP, RV_L1_IO_MAP);
     w64(v, C_MSR_MAP, RV_L1_MSR_MAP);
@@ -168,8 +169,7 @@ static const uint16_t segments[RV_SREGS] = {
 
 /* What VMLOAD loads. */
 static const uint16_t reloaded[][2] = {
-    {S_FS, 16},     {S_GS, 16},     {S_LDTR, 16},   {S_TR, 16},
-    {S_STAR, 32}, {S_KERNEL_GS_BASE, 32},
+    {S_FS, 16}, {S_GS, 16}, {S_LDTR, 16}, {S_TR, 16}, {S_STAR, 32}, {S_KERNEL_GS_BASE, 32},
 };
 
 static void svm_load(struct rv_nested_vm *v, const struct rv_x86 *x, bool flush) {
@@ -181,7 +181,7 @@ static void svm_load(struct rv_nested_vm *v, const struct rv_x86 *x, bool flush)
     w64(v, S_GDTR + 8, x->gdt.base);
     w32(v, S_IDTR + 4, x->idt.limit);
     w64(v, S_IDTR + 8, x->idt.base);
-    uint8_t cpl = !(x->cr0 & RV_CR0_PE)    ? 0
+    uint8_t cpl = !(x->cr0 & RV_CR0_PE)  ? 0
                   : x->rflags & RV_FL_VM ? 3
                                          : (uint8_t)RV_SEG_DPL(x->seg[RV_SS].attr);
     vmcb(v)[S_CPL] = cpl;
@@ -223,6 +223,8 @@ static void svm_store(struct rv_nested_vm *v, struct rv_x86 *x) {
     x->gpr[RV_RSP] = r64(v, S_RSP);
     x->gpr[RV_RAX] = r64(v, S_RAX);
     for (unsigned n = 0; n < RV_SREGS; n++) get_segment(v, segments[n], &x->seg[n]);
+    /* A task register in use is busy, whatever the hidden part says. */
+    if (x->seg[RV_TR].attr & RV_SEG_P) x->seg[RV_TR].attr |= 2;
     x->gdt.limit = (uint16_t)r32(v, S_GDTR + 4);
     x->gdt.base = r64(v, S_GDTR + 8);
     x->idt.limit = (uint16_t)r32(v, S_IDTR + 4);
@@ -274,10 +276,10 @@ static const char *svm_exit_name(uint64_t why) {
         uint16_t code;
         const char *name;
     } names[] = {
-        {0x60, "interrupt"}, {0x61, "nmi"},     {0x64, "window"},  {0x6e, "rdtsc"},
-        {0x6f, "rdpmc"},     {0x72, "cpuid"},   {0x76, "invd"},    {0x78, "hlt"},
-        {0x7b, "port"},      {0x7c, "msr"},     {0x7d, "task"},    {0x7f, "shutdown"},
-        {0x87, "rdtscp"},    {0x89, "wbinvd"},  {0x8d, "xsetbv"},  {0x400, "memory"},
+        {0x60, "interrupt"}, {0x61, "nmi"},    {0x64, "window"}, {0x6e, "rdtsc"},
+        {0x6f, "rdpmc"},     {0x72, "cpuid"},  {0x76, "invd"},   {0x78, "hlt"},
+        {0x7b, "port"},      {0x7c, "msr"},    {0x7d, "task"},   {0x7f, "shutdown"},
+        {0x87, "rdtscp"},    {0x89, "wbinvd"}, {0x8d, "xsetbv"}, {0x400, "memory"},
         {0x48, "exception"},
     };
     for (unsigned n = 0; n < RV_COUNT(names); n++)

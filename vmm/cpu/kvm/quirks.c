@@ -1,0 +1,98 @@
+/* Measures the processor's quirks on a guest of a few instructions. */
+#include "vmm/cpu/quirks.h"
+
+#include <string.h>
+
+#include "vmm/cpu/engine.h"
+
+#define MEMORY (1u << 20)
+#define GDT    0x1000u
+#define IDT    0x2000u
+#define CODE   0x3000u
+#define ON_UD  0x3100u
+#define ON_DE  0x3200u
+#define STACK  0x8000u
+#define FAR_CS 0x18u
+
+/* In 32-bit protected mode. The first instructions may be interpreted: they must not matter. */
+static const uint8_t code[] = {
+    0x90, 0x90, 0x90, 0x90, 0x90, 0x90,   0x90, 0x90, /* nop */
+    0xea, 0x0f, 0x30, 0x00, 0x00, FAR_CS, 0x00,       /* ljmp FAR_CS, next */
+    0x0f, 0x0b,                                       /* next: ud2 */
+};
+/* The handler of #UD goes on at a division by zero, that of #DE leaves the CPU. */
+static const uint8_t ud_handler[] = {
+    0x58, 0x5b, 0x5e, /* pop eax, ebx, esi: EIP, CS, EFLAGS */
+    0x31, 0xc0,       /* xor eax, eax */
+    0xf6, 0xf0,       /* div al */
+};
+static const uint8_t de_handler[] = {
+    0x58, 0x5b, 0x59, /* pop eax, ebx, ecx */
+    0xe6, 0x80, 0xf4, /* out 80h, al; hlt */
+};
+
+static void leave(void *ctx, struct rv_exit *x) {
+    (void)x;
+    ((struct rv_cpu_bus *)ctx)->attention = true;
+}
+
+static uint64_t no_tsc(void *ctx) {
+    (void)ctx;
+    return 0;
+}
+
+static void put64(struct rv_ram *ram, uint32_t at, uint64_t v) {
+    memcpy(ram->host + at, &v, sizeof v);
+}
+
+static void prepare(struct rv_ram *ram, struct rv_x86 *x) {
+    put64(ram, GDT + 0x08, 0x00cf9b000000ffffull);
+    put64(ram, GDT + 0x10, 0x00cf93000000ffffull);
+    put64(ram, GDT + FAR_CS, 0x00cf9a000000ffffull); /* not accessed yet */
+    put64(ram, IDT + 8 * RV_VEC_UD, 0x00008e0000080000ull | ON_UD);
+    put64(ram, IDT + 8 * RV_VEC_DE, 0x00008e0000080000ull | ON_DE);
+    memcpy(ram->host + CODE, code, sizeof code);
+    memcpy(ram->host + ON_UD, ud_handler, sizeof ud_handler);
+    memcpy(ram->host + ON_DE, de_handler, sizeof de_handler);
+    rv_x86_reset(x);
+    x->cr0 = RV_CR0_PE | RV_CR0_ET | RV_CR0_NE;
+    x->gdt = (struct rv_dtr){.base = GDT, .limit = 0x1f};
+    x->idt = (struct rv_dtr){.base = IDT, .limit = 0xff};
+    for (unsigned n = RV_ES; n <= RV_GS; n++)
+        x->seg[n] = (struct rv_seg){.limit = 0xffffffff, .sel = 0x10, .attr = 0xc093};
+    x->seg[RV_CS] = (struct rv_seg){.limit = 0xffffffff, .sel = 0x08, .attr = 0xc09b};
+    x->gpr[RV_RSP] = STACK;
+    x->rip = CODE;
+    x->rflags = 2;
+}
+
+int rv_quirks_measure(uint64_t *quirks, struct rv_err *err) {
+    *quirks = 0;
+    struct rv_ram ram;
+    int r = rv_ram_init(&ram, MEMORY, err);
+    if (r) return r;
+    struct rv_cpu_bus bus = {.exit = leave, .tsc = no_tsc};
+    bus.ctx = &bus;
+    struct rv_engine *e = NULL;
+    r = rv_engine_nested.create(&e, &ram, &bus, &rv_profile_hw, err);
+    if (!r) {
+        struct rv_x86 x;
+        prepare(&ram, &x);
+        r = e->ops->set(e, &x, err);
+        if (!r) r = e->ops->run(e, RV_NEVER, false, err);
+        if (r > 0)
+            r = r == RV_RUN_ATTENTION ? 0
+                                      : rv_fail(err, RV_E_HOST,
+                                                "KVM runs a guest of a few instructions "
+                                                "wrongly; use --engine interpret");
+        if (!r) {
+            e->ops->get(e, &x);
+            if (!(x.gpr[RV_RCX] & RV_FL_RF)) *quirks |= RV_QUIRK_NO_RF;
+            if (!(x.gpr[RV_RSI] & RV_FL_RF)) *quirks |= RV_QUIRK_NO_RF_UD;
+            if (!(ram.host[GDT + FAR_CS + 5] & 1)) *quirks |= RV_QUIRK_NOT_ACCESSED;
+        }
+        e->ops->destroy(e);
+    }
+    rv_ram_release(&ram);
+    return r;
+}

@@ -1,0 +1,26 @@
+/* Where processors depart from the manual, or do what it leaves open, in ways that a guest's memory
+ * shows. A guest that ran on hardware has met its ways: the trace says which, and replay does the
+ * same. Software engines record with none. */
+#ifndef RV_VMM_CPU_QUIRKS_H
+#define RV_VMM_CPU_QUIRKS_H
+
+#include "vmm/base/err.h"
+#include "vmm/base/types.h"
+
+/* Bits; stored in traces: append only. */
+enum rv_quirk {
+    /* The flags that a fault pushes do not show RF (SDM 3B 17.3.1.1 has them show it). #UD is told
+     * apart, because a KVM may deliver that one itself. */
+    RV_QUIRK_NO_RF = 1 << 0,
+    /* Control transfers leave the accessed bits of the descriptors they load alone: CS, and SS with
+     * it (SDM 3A 3.4.5.1 has them set). */
+    RV_QUIRK_NOT_ACCESSED = 1 << 1,
+    RV_QUIRK_NO_RF_UD = 1 << 2,
+};
+#define RV_QUIRKS_KNOWN 7ull
+
+/* Finds out about this host's processor by running a few instructions on the nested engine. Errors
+ * as that engine's create and run. */
+int rv_quirks_measure(uint64_t *quirks, struct rv_err *err);
+
+#endif
