@@ -81,7 +81,7 @@ static int build(struct rv_replay *r, const struct rv_replay_config *config,
     if (code) return code;
     struct rv_machine_config mc = {
         .memory = h->memory_bytes,
-        .engine = config->engine ? config->engine : &rv_engine_interpret,
+        .engine = config->engine ? config->engine : rv_engine_software(),
         .profile = rv_profile_find(h->cpu_profile),
         .rate = h->rate,
         .by_trap = option(h, RV_OPTION_BY_TRAP, 0),

@@ -7,7 +7,7 @@
 
 struct rv_replay_config {
     const char *path;
-    const struct rv_engine_ops *engine; /* NULL: the software engine of this build */
+    const struct rv_engine_ops *engine; /* NULL: rv_engine_software() */
     /* Where images are that the trace only names; NULL: by the name it has for them. */
     const char *kernel, *initrd;
     struct rv_player_config player;

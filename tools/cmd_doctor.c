@@ -14,7 +14,9 @@ static void print_human(const struct retro_speeds *s, const struct rv_kvm_report
                         const struct rv_err *kvm_err) {
     const char *why;
     const struct rv_engine_ops *choice = retro_choose(s, &why);
-    printf("engine interpret  %s: %.0f million instructions/s on a small loop\n",
+    printf("engine translate  %s: %.0f million instructions/s on a small loop\n",
+           s->translate > 0 ? "works" : "does not work on this CPU", s->translate / 1e6);
+    printf("engine interpret  %s: %.0f million instructions/s\n",
            s->interpret > 0 ? "works" : "DOES NOT WORK", s->interpret / 1e6);
     if (kvm_err->code) {
         printf("engine kvm        not here: %s\n", kvm_err->msg);
@@ -40,8 +42,9 @@ static void print_json(const struct retro_speeds *s, const struct rv_kvm_report 
                        const struct rv_err *kvm_err) {
     const char *why;
     const struct rv_engine_ops *choice = retro_choose(s, &why);
-    json_t *o = json_pack("{s:s, s:s, s:f, s:f}", "auto", choice->name, "why", why, "interpret_ips",
-                          s->interpret, "kvm_ips", s->kvm);
+    json_t *o =
+        json_pack("{s:s, s:s, s:f, s:f, s:f}", "auto", choice->name, "why", why, "translate_ips",
+                  s->translate, "interpret_ips", s->interpret, "kvm_ips", s->kvm);
     if (kvm_err->code)
         json_object_set_new(o, "kvm_error", json_string(kvm_err->msg));
     else

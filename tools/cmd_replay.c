@@ -135,7 +135,7 @@ const struct retro_command retro_cmd_replay = {
             "output. Everything it does is compared with the recording; on the first difference\n"
             "it stops, says where and what, and exits with status 5.\n\n"
             "      --to POSITION    stop after so many instructions (suffixes k, M, G), or end\n"
-            "  -e, --engine ENGINE  auto (default), interpret or kvm\n"
+            "  -e, --engine ENGINE  auto (default), translate, interpret or kvm\n"
             "  -q, --quiet          do not show the guest's console\n"
             "      --kernel FILE    the kernel, for a trace recorded with --no-embed\n"
             "      --initrd FILE    the initial RAM disk, likewise\n"

@@ -21,7 +21,8 @@
     "  -m, --memory SIZE         guest memory (default 256M; suffixes K, M, G)\n"                  \
     "      --kind KIND           what the image is: auto (default), bzimage, pvh, multiboot,\n"    \
     "                            flat\n"                                                           \
-    "  -e, --engine ENGINE       auto (default), interpret or kvm; retro doctor explains\n"        \
+    "  -e, --engine ENGINE       auto (default), translate, interpret or kvm; retro doctor\n"      \
+    "                            explains\n"                                                       \
     "      --input FILE          console input from FILE instead of standard input\n"              \
     "      --debugcon FILE       write what the guest prints to port 0xe9 to FILE\n"               \
     "      --pace auto|wall|free wall: guest time keeps pace with the wall clock; free: an idle\n" \
@@ -215,6 +216,14 @@ static bool show_meter(const struct guest *g) {
     return isatty(STDERR_FILENO) && !g->json && (g->quiet || !isatty(STDOUT_FILENO));
 }
 
+static void add_hardware(const struct guest *g, struct rv_machine *m, struct retro_summary *s,
+                         struct rv_nested_counts *counts) {
+    s->verbose = g->verbose;
+    if (g->config.engine != &rv_engine_nested) return;
+    *counts = rv_nested_counts(rv_machine_engine(m));
+    s->nested = counts;
+}
+
 static int do_run(struct guest *g) {
     struct rv_err err = {0};
     struct rv_live *live = NULL;
@@ -240,8 +249,10 @@ static int do_run(struct guest *g) {
     if (r) {
         status = retro_error(&err);
     } else {
+        struct rv_nested_counts counts;
         struct retro_summary s = {
             .verb = "ran", .seconds = seconds, .end = end, .engine = g->config.engine->name};
+        add_hardware(g, m, &s, &counts);
         retro_print_summary(&s, g->json);
     }
     rv_live_free(live); /* first: its thread kicks the machine */
@@ -290,6 +301,8 @@ static int do_record(struct guest *g) {
                                   .trace_bytes = st.bytes,
                                   .image_bytes = st.blob_bytes,
                                   .engine = g->config.engine->name};
+        struct rv_nested_counts counts;
+        add_hardware(g, rv_record_machine(rec), &s, &counts);
         retro_print_summary(&s, g->json);
     }
     rv_live_free(live); /* first: its thread kicks the machine */

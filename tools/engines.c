@@ -5,9 +5,11 @@
 
 #include "vmm/cpu/kvm/probe.h"
 
-/* A counting loop in real mode that never ends: dec cx; jnz; jmp, at 1000:0. */
-static const uint8_t loop_code[] = {0x49, 0x75, 0xfd, 0xeb, 0xfb};
+/* A counting loop in 64-bit code that never ends: dec ecx; jnz; jmp. */
+static const uint8_t loop_code[] = {0xff, 0xc9, 0x75, 0xfc, 0xeb, 0xfa};
 #define LOOP_BASE  0x10000u
+#define LOOP_PML4  0x1000u /* the first GiB as it is, in one page */
+#define LOOP_PDPT  0x2000u
 #define LOOP_COUNT 1000000u
 
 static void no_exit(void *ctx, struct rv_exit *x) {
@@ -19,20 +21,31 @@ static uint64_t no_tsc(void *ctx) {
     return 0;
 }
 
-/* Instructions a second of the interpreter on that loop; 0 when it does not even start. */
-static double measure_interpreter(void) {
+static void loop_state(struct rv_ram *ram, struct rv_x86 *x) {
+    uint64_t pml4 = LOOP_PDPT | 3, pdpt = 0x83;
+    memcpy(ram->host + LOOP_PML4, &pml4, sizeof pml4);
+    memcpy(ram->host + LOOP_PDPT, &pdpt, sizeof pdpt);
+    memcpy(ram->host + LOOP_BASE, loop_code, sizeof loop_code);
+    rv_x86_reset(x);
+    x->cr0 |= RV_CR0_PE | RV_CR0_PG;
+    x->cr3 = LOOP_PML4;
+    x->cr4 = RV_CR4_PAE;
+    x->efer = RV_EFER_LME | RV_EFER_LMA;
+    x->seg[RV_CS] = (struct rv_seg){
+        .limit = ~0u, .sel = 8, .attr = RV_SEG_P | RV_SEG_S | RV_SEG_L | RV_SEG_G | 0xb};
+    x->rip = LOOP_BASE;
+}
+
+/* Instructions a second of a software engine on that loop; 0 when it does not even start. */
+static double measure(const struct rv_engine_ops *engine) {
     struct rv_ram ram;
     if (rv_ram_init(&ram, 1 << 20, NULL)) return 0;
     struct rv_cpu_bus bus = {.exit = no_exit, .tsc = no_tsc};
     struct rv_engine *e;
     double speed = 0;
-    if (!rv_engine_interpret.create(&e, &ram, &bus, &rv_profile_v2, NULL)) {
+    if (!engine->create(&e, &ram, &bus, &rv_profile_v2, NULL)) {
         struct rv_x86 x;
-        rv_x86_reset(&x);
-        x.seg[RV_CS].sel = LOOP_BASE >> 4;
-        x.seg[RV_CS].base = LOOP_BASE;
-        x.rip = 0;
-        memcpy(ram.host + LOOP_BASE, loop_code, sizeof loop_code);
+        loop_state(&ram, &x);
         double began = retro_now();
         if (!e->ops->set(e, &x, NULL) && e->ops->run(e, LOOP_COUNT, false, NULL) == RV_RUN_UNTIL)
             speed = LOOP_COUNT / (retro_now() - began);
@@ -43,19 +56,23 @@ static double measure_interpreter(void) {
 }
 
 void retro_measure(struct retro_speeds *out, struct rv_kvm_report *kvm, struct rv_err *kvm_err) {
-    *out = (struct retro_speeds){.interpret = measure_interpreter()};
+    *out = (struct retro_speeds){.interpret = measure(&rv_engine_interpret),
+                                 .translate = measure(&rv_engine_translate)};
     *kvm_err = (struct rv_err){0};
     if (!rv_kvm_probe(kvm, kvm_err) && kvm->engine_works && kvm->step_ns)
         out->kvm = 1e9 / (double)kvm->step_ns;
 }
 
 const struct rv_engine_ops *retro_choose(const struct retro_speeds *s, const char **why) {
-    if (s->kvm > s->interpret) {
-        *why = "it is the faster one here";
+    bool translates = s->translate > 0;
+    if (s->kvm > (translates ? s->translate : s->interpret)) {
+        *why = "it is the fastest one here";
         return &rv_engine_kvm;
     }
-    *why = s->kvm > 0 ? "it is faster here than single-stepping KVM" : "it needs no KVM";
-    return &rv_engine_interpret;
+    *why = !translates  ? "this host's CPU cannot run translated code"
+           : s->kvm > 0 ? "it is faster here than single-stepping KVM"
+                        : "it needs no KVM";
+    return translates ? &rv_engine_translate : &rv_engine_interpret;
 }
 
 /* Whether this host's KVM lets its guests run guests: found out by making one. */
@@ -74,8 +91,8 @@ static bool nested_works(bool verbose) {
 
 int retro_engine(const char *name, bool verbose, const struct rv_engine_ops **out,
                  struct rv_err *err) {
-    static const struct rv_engine_ops *const engines[] = {&rv_engine_interpret, &rv_engine_kvm,
-                                                          &rv_engine_nested};
+    static const struct rv_engine_ops *const engines[] = {
+        &rv_engine_translate, &rv_engine_interpret, &rv_engine_kvm, &rv_engine_nested};
     if (strcmp(name, "kvm") == 0) {
         *out = nested_works(verbose) ? &rv_engine_nested : &rv_engine_kvm;
         return 0;
@@ -86,10 +103,11 @@ int retro_engine(const char *name, bool verbose, const struct rv_engine_ops **ou
             return 0;
         }
     if (strcmp(name, "auto") != 0)
-        return rv_fail(err, RV_E_USAGE,
-                       "there is no engine \"%s\"; take auto, interpret, kvm, kvm-nested or "
-                       "kvm-direct",
-                       name);
+        return rv_fail(
+            err, RV_E_USAGE,
+            "there is no engine \"%s\"; take auto, translate, interpret, kvm, kvm-nested "
+            "or kvm-direct",
+            name);
     struct retro_speeds s;
     struct rv_kvm_report kvm;
     struct rv_err kvm_err;
@@ -97,8 +115,9 @@ int retro_engine(const char *name, bool verbose, const struct rv_engine_ops **ou
     retro_measure(&s, &kvm, &kvm_err);
     *out = retro_choose(&s, &why);
     if (verbose) {
-        fprintf(stderr, "retro: engine %s: %s (interpret %.0f million instructions/s, ",
-                (*out)->name, why, s.interpret / 1e6);
+        fprintf(stderr,
+                "retro: engine %s: %s (translate %.0f, interpret %.0f million instructions/s, ",
+                (*out)->name, why, s.translate / 1e6, s.interpret / 1e6);
         if (kvm_err.code)
             fprintf(stderr, "no kvm: %s)\n", kvm_err.msg);
         else

@@ -29,7 +29,8 @@ struct rv_machine {
     bool sampled;
     const struct rv_landmark *landmark; /* the state is this one; NULL: not known */
     struct rv_landmark here;
-    bool found;                   /* the landmark that is looked for */
+    bool found; /* the landmark that is looked for */
+    uint64_t found_count;
     uint64_t candidates;          /* states compared with landmarks */
     const struct rv_watch *watch; /* somebody's outside; NULL: none */
     bool watch_stop;              /* who said stop */
@@ -333,6 +334,7 @@ static int seek_landmark(struct rv_machine *m, const struct rv_landmark *wanted,
     if (r != RV_RUN_WATCH || !m->found) return r;
     m->landmark = &m->here;
     m->fresh = true;
+    m->found_count++;
     return m->watch_stop ? RV_RUN_WATCH : RV_RUN_FOUND;
 }
 
@@ -518,6 +520,11 @@ int rv_machine_load(struct rv_machine *m, struct rv_cursor *in, struct rv_err *e
 
 struct rv_ram *rv_machine_ram(struct rv_machine *m) {
     return &m->ram;
+}
+
+void rv_machine_landmarks(const struct rv_machine *m, uint64_t *found, uint64_t *candidates) {
+    *found = m->found_count;
+    *candidates = m->candidates;
 }
 
 void rv_machine_kick(struct rv_machine *m) {

@@ -86,7 +86,7 @@ def suited(*engines):
             yield name, args, expected
 
 
-ENGINES = ["interpret", "kvm"]
+ENGINES = ["interpret", "translate", "kvm"]
 SAME = ("stop", "code", "instructions", "guest_ns", "cpu_digest", "ram_digest")
 
 

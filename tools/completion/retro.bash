@@ -2,11 +2,11 @@
 _retro() {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} cmd=${COMP_WORDS[1]}
     if [ "$COMP_CWORD" = 1 ]; then
-        COMPREPLY=($(compgen -W "record replay run info events verify salvage doctor --help --version" -- "$cur"))
+        COMPREPLY=($(compgen -W "record replay run info events verify salvage lockstep doctor --help --version" -- "$cur"))
         return
     fi
     case $prev in
-    -e | --engine) COMPREPLY=($(compgen -W "auto interpret kvm" -- "$cur")); return ;;
+    -e | --engine) COMPREPLY=($(compgen -W "auto translate interpret kvm" -- "$cur")); return ;;
     --pace) COMPREPLY=($(compgen -W "auto wall free" -- "$cur")); return ;;
     -k | --kind)
         if [ "$cmd" = events ]; then
@@ -27,6 +27,7 @@ _retro() {
     replay) options="--to --engine --quiet --kernel --initrd --json --verbose --help" ;;
     info | doctor) options="--json --help" ;;
     events) options="--kind --from --to --json --help" ;;
+    lockstep) options="--engines --every --from --to --kernel --initrd --quiet --help" ;;
     verify) options="--quiet --help" ;;
     salvage) options="--output --force --help" ;;
     esac

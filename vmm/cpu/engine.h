@@ -78,6 +78,9 @@ struct rv_engine_ops {
 };
 
 extern const struct rv_engine_ops rv_engine_interpret;
+extern const struct rv_engine_ops rv_engine_translate;
+/* The faster of the two that this host can run. */
+const struct rv_engine_ops *rv_engine_software(void);
 extern const struct rv_engine_ops rv_engine_kvm;
 extern const struct rv_engine_ops rv_engine_nested;
 

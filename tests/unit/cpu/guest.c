@@ -5,8 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "oracle.h"
-#include "vmm/cpu/engine.h"
+#include "side.h"
 
 #define RAM_SIZE (4u << 20)
 
@@ -29,14 +28,9 @@
 #define P_USER    4u
 #define P_LARGE   0x80u
 
-static struct {
-    struct rv_ram ram;
-    struct rv_cpu_bus bus;
-    struct rv_engine *e;
-    struct rv_x86 start;
-} g;
-
-static void put64(uint32_t at, uint64_t v) { memcpy(g.ram.host + at, &v, sizeof v); }
+static void put64(struct or_side *g, uint32_t at, uint64_t v) {
+    memcpy(g->ram.host + at, &v, sizeof v);
+}
 
 static void no_exit(void *ctx, struct rv_exit *x) {
     (void)ctx;
@@ -47,40 +41,40 @@ static uint64_t no_time(void *ctx) {
     return 0;
 }
 
-static void page_tables(void) {
-    put64(PML4, PDPT | P_PRESENT | P_WRITE | P_USER);
-    put64(PDPT, PD | P_PRESENT | P_WRITE | P_USER);
-    put64(PD + 8 * (OR_DATA >> 21), PT | P_PRESENT | P_WRITE | P_USER);
+static void page_tables(struct or_side *g) {
+    put64(g, PML4, PDPT | P_PRESENT | P_WRITE | P_USER);
+    put64(g, PDPT, PD | P_PRESENT | P_WRITE | P_USER);
+    put64(g, PD + 8 * (OR_DATA >> 21), PT | P_PRESENT | P_WRITE | P_USER);
     for (uint64_t va = OR_DATA; va < OR_RO; va += RV_PAGE_SIZE)
-        put64(PT + 8 * (uint32_t)(va >> 12 & 511), va | P_PRESENT | P_WRITE | P_USER);
-    put64(PT + 8 * (uint32_t)(OR_RO >> 12 & 511), OR_RO | P_PRESENT | P_USER);
-    put64(PT + 8 * (uint32_t)(OR_CODE >> 12 & 511), OR_CODE | P_PRESENT | P_USER);
-    put64(PML4 + 8 * (SYSTEM >> 39 & 511), PDPT_SYS | P_PRESENT | P_WRITE);
-    put64(PDPT_SYS, PD_SYS | P_PRESENT | P_WRITE);
-    put64(PD_SYS, 0 | P_PRESENT | P_WRITE | P_LARGE);
+        put64(g, PT + 8 * (uint32_t)(va >> 12 & 511), va | P_PRESENT | P_WRITE | P_USER);
+    put64(g, PT + 8 * (uint32_t)(OR_RO >> 12 & 511), OR_RO | P_PRESENT | P_USER);
+    put64(g, PT + 8 * (uint32_t)(OR_CODE >> 12 & 511), OR_CODE | P_PRESENT | P_USER);
+    put64(g, PML4 + 8 * (SYSTEM >> 39 & 511), PDPT_SYS | P_PRESENT | P_WRITE);
+    put64(g, PDPT_SYS, PD_SYS | P_PRESENT | P_WRITE);
+    put64(g, PD_SYS, 0 | P_PRESENT | P_WRITE | P_LARGE);
 }
 
-static void descriptors(void) {
-    put64(GDT + 0x10, 0x00af9b000000ffffull);
-    put64(TSS + 4, SYSTEM + STACK);
+static void descriptors(struct or_side *g) {
+    put64(g, GDT + 0x10, 0x00af9b000000ffffull);
+    put64(g, TSS + 4, SYSTEM + STACK);
     for (unsigned v = 0; v < 32; v++) {
         uint64_t entry = SYSTEM + HANDLERS + 16 * v;
-        g.ram.host[HANDLERS + 16 * v] = 0x90;
-        put64(IDT + 16 * v,
+        g->ram.host[HANDLERS + 16 * v] = 0x90;
+        put64(g, IDT + 16 * v,
               (entry & 0xffff) | 0x10ull << 16 | 0x8e00ull << 32 | (entry >> 16 & 0xffff) << 48);
-        put64(IDT + 16 * v + 8, entry >> 32);
+        put64(g, IDT + 16 * v + 8, entry >> 32);
     }
 }
 
-int or_guest_init(struct rv_err *err) {
-    int r = rv_ram_init(&g.ram, RAM_SIZE, err);
+int or_side_init(struct or_side *g, const struct rv_engine_ops *engine, struct rv_err *err) {
+    int r = rv_ram_init(&g->ram, RAM_SIZE, err);
     if (r) return r;
-    page_tables();
-    descriptors();
-    g.bus = (struct rv_cpu_bus){.exit = no_exit, .tsc = no_time};
-    r = rv_engine_interpret.create(&g.e, &g.ram, &g.bus, &rv_profile_v2, err);
+    page_tables(g);
+    descriptors(g);
+    g->bus = (struct rv_cpu_bus){.exit = no_exit, .tsc = no_time};
+    r = engine->create(&g->e, &g->ram, &g->bus, &rv_profile_v2, err);
     if (r) return r;
-    struct rv_x86 *s = &g.start;
+    struct rv_x86 *s = &g->start;
     rv_x86_reset(s);
     s->cr0 = RV_CR0_PE | RV_CR0_MP | RV_CR0_ET | RV_CR0_NE | RV_CR0_WP | RV_CR0_PG;
     s->cr3 = PML4;
@@ -96,15 +90,19 @@ int or_guest_init(struct rv_err *err) {
     return 0;
 }
 
-void or_guest_release(void) {
-    g.e->ops->destroy(g.e);
-    rv_ram_release(&g.ram);
-    memset(&g, 0, sizeof g);
+void or_side_release(struct or_side *g) {
+    g->e->ops->destroy(g->e);
+    rv_ram_release(&g->ram);
+    memset(g, 0, sizeof *g);
 }
+
+static struct or_side only;
+int or_guest_init(struct rv_err *err) { return or_side_init(&only, &rv_engine_interpret, err); }
+void or_guest_release(void) { or_side_release(&only); }
 
 static uint64_t pop(uint64_t *rsp) {
     uint64_t v;
-    memcpy(&v, g.ram.host + (*rsp - SYSTEM), sizeof v);
+    memcpy(&v, only.ram.host + (*rsp - SYSTEM), sizeof v);
     *rsp += 8;
     return v;
 }
@@ -125,23 +123,23 @@ static void faulted(struct or_outcome *o, const struct rv_x86 *x) {
 
 void or_guest_run(const struct or_case *k, struct or_outcome *o) {
     struct rv_err err = {0};
-    struct rv_x86 x = g.start;
+    struct rv_x86 x = only.start;
     memcpy(x.gpr, k->in.gpr, sizeof x.gpr);
     memcpy(x.fx, k->in.fx, sizeof x.fx);
     x.rip = k->in.rip;
     x.rflags = k->in.rflags;
-    memcpy(g.ram.host + OR_DATA, k->mem, OR_WINDOW);
-    memcpy(g.ram.host + OR_CODE, k->code, sizeof k->code);
+    memcpy(only.ram.host + OR_DATA, k->mem, OR_WINDOW);
+    memcpy(only.ram.host + OR_CODE, k->code, sizeof k->code);
     /* set() drops everything that was derived from memory. */
-    int r = g.e->ops->set(g.e, &x, &err);
-    if (!r) r = g.e->ops->run(g.e, 1, false, &err);
+    int r = only.e->ops->set(only.e, &x, &err);
+    if (!r) r = only.e->ops->run(only.e, 1, false, &err);
     o->fault = (struct or_fault){.vector = -1};
     if (r != RV_RUN_UNTIL) o->fault.vector = 1000 + r; /* never what the host says */
-    g.e->ops->get(g.e, &x);
+    only.e->ops->get(only.e, &x);
     memcpy(o->out.gpr, x.gpr, sizeof x.gpr);
     memcpy(o->out.fx, x.fx, sizeof x.fx);
     o->out.rip = x.rip;
     o->out.rflags = x.rflags;
     if (r == RV_RUN_UNTIL && x.rip - (SYSTEM + HANDLERS) < 32 * 16) faulted(o, &x);
-    memcpy(o->mem, g.ram.host + OR_DATA, OR_WINDOW);
+    memcpy(o->mem, only.ram.host + OR_DATA, OR_WINDOW);
 }

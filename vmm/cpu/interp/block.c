@@ -11,7 +11,7 @@
 #include "vmm/cpu/interp/ops.h"
 #include "vmm/cpu/interp/watch.h"
 
-#define HASH_BITS  16
+#define HASH_BITS  17
 #define HASH_SIZE  (1u << HASH_BITS)
 #define GRANULE    6 /* log2 of the bytes a bit of a page's coverage map stands for */
 #define MEMORY_MAX (512u << 20)
@@ -43,6 +43,8 @@ static void bury(struct rv_blocks *bs) {
     while (bs->dead) {
         struct rv_block *b = bs->dead;
         bs->dead = b->hash_next;
+        for (unsigned n = 0; b->one && n < b->n; n++) free(b->one[n]);
+        free(b->one);
         free(b);
     }
 }
@@ -101,6 +103,8 @@ static void forget(struct rv_interp *c, struct rv_block *b) {
     bs->memory -= block_bytes(b);
     b->dead = true;
     c->block_epoch++;
+    c->changed = true;
+    if (c->hooks) c->hooks->forgotten(c, b);
     b->hash_next = bs->dead;
     bs->dead = b;
 }
@@ -294,6 +298,13 @@ struct rv_block *rv_block_find(struct rv_interp *c, uint64_t va) {
     return b;
 }
 
+struct rv_block *rv_block_known(struct rv_interp *c, uint64_t va, uint64_t pa) {
+    struct rv_block *b = c->blocks->hash[hash_of(pa, va, c->mode)];
+    while (b && !(b->va == va && b->pa == pa && b->mode == c->mode && !b->crosses))
+        b = b->hash_next;
+    return b;
+}
+
 struct rv_block *rv_block_link(struct rv_interp *c, struct rv_block *from, uint64_t va) {
     if (from->dead || from == c->blocks->first) return rv_block_find(c, va);
     struct rv_chain *l = &from->chain[va == from->va + from->len];
@@ -305,18 +316,32 @@ struct rv_block *rv_block_link(struct rv_interp *c, struct rv_block *from, uint6
     return b;
 }
 
-struct rv_block *rv_block_first(struct rv_interp *c, const struct rv_block *b) {
-    struct rv_block *f = c->blocks->first;
-    if (b == f) return f;
-    struct rv_insn first = b->insn[0];
-    *f = (struct rv_block){.va = b->va,
-                           .pa = b->pa,
+static void make_one(struct rv_block *f, const struct rv_block *b, unsigned at) {
+    struct rv_insn i = b->insn[at];
+    *f = (struct rv_block){.va = b->va + i.off,
+                           .pa = b->pa + i.off,
                            .mode = b->mode,
                            .n = 1,
-                           .len = first.len,
-                           .watched = b->watched,
+                           .len = i.len,
+                           .watched = b->watched && !at,
                            .first_op = b->first_op};
-    f->insn[0] = first;
-    f->insn[1] = (struct rv_insn){.op = rv_op_block_end, .off = first.len};
+    i.off = i.at = 0;
+    f->insn[0] = i;
+    f->insn[1] = (struct rv_insn){.op = rv_op_block_end, .off = i.len};
+}
+
+struct rv_block *rv_block_first(struct rv_interp *c, const struct rv_block *b) {
+    struct rv_block *f = c->blocks->first;
+    if (b != f) make_one(f, b, 0);
     return f;
+}
+
+struct rv_block *rv_block_one(struct rv_block *b, unsigned at) {
+    if (!b->one) b->one = rv_alloc(b->n * sizeof(struct rv_block *));
+    struct rv_block *one = b->one[at];
+    if (!one) {
+        one = b->one[at] = rv_alloc(sizeof *one + 2 * sizeof one->insn[0]);
+        make_one(one, b, at);
+    }
+    return one;
 }

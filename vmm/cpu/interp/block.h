@@ -23,15 +23,20 @@ static inline struct rv_block *rv_block_follow(struct rv_interp *c, struct rv_bl
     const struct rv_chain *l = &from->chain[va == from->va + from->len];
     if (rv_likely(l->va == va && l->epoch == c->block_epoch)) {
         if (rv_likely(!((va ^ from->va) & RV_PAGE_MASK))) return l->to;
-        const struct rv_tlbe *e = &c->tlb->x[(va >> RV_PAGE_SHIFT) & (RV_TLB_SIZE - 1)];
-        if (rv_likely(e->tag == (va & RV_PAGE_MASK) && e->addend == (l->to->pa & RV_PAGE_MASK)))
-            return l->to;
+        const struct rv_tlbe *e = rv_tlb_at(c->tlb->x, va);
+        if (rv_likely(rv_tlb_hit(e, va) && e->addend == (l->to->pa & RV_PAGE_MASK))) return l->to;
     }
     return rv_block_link(c, from, va);
 }
 
+/* The block at va for the current mode if it lies at pa, inside one page, and is decoded already;
+ * or NULL. */
+struct rv_block *rv_block_known(struct rv_interp *c, uint64_t va, uint64_t pa);
+
 /* A block of only b's first instruction, in a place of its own, for single stepping. */
 struct rv_block *rv_block_first(struct rv_interp *c, const struct rv_block *b);
+/* A block of only one of b's instructions, kept as long as b. */
+struct rv_block *rv_block_one(struct rv_block *b, unsigned at);
 
 /* Whether decoded code covers any of these bytes of RAM (within one page). */
 bool rv_block_covers(const struct rv_interp *c, uint64_t offset, uint64_t size);

@@ -676,8 +676,11 @@ static void choose(struct rv_interp *c, const struct rv_decode *d, struct rv_ins
     case ZYDIS_MNEMONIC_RDGSBASE: dest_rm(d, out, 1, rv_op_fsgsbase); break;
     case ZYDIS_MNEMONIC_WRFSBASE: dest_rm(d, out, 2, rv_op_fsgsbase); break;
     case ZYDIS_MNEMONIC_WRGSBASE: dest_rm(d, out, 3, rv_op_fsgsbase); break;
-    case ZYDIS_MNEMONIC_CLAC: ext_op(out, 0, rv_op_clac_stac); break;
-    case ZYDIS_MNEMONIC_STAC: ext_op(out, 1, rv_op_clac_stac); break;
+    case ZYDIS_MNEMONIC_CLAC: op_end(out, rv_op_clac_stac); break;
+    case ZYDIS_MNEMONIC_STAC:
+        out->ext = 1;
+        op_end(out, rv_op_clac_stac);
+        break;
     case ZYDIS_MNEMONIC_LDS:
     case ZYDIS_MNEMONIC_LES:
     case ZYDIS_MNEMONIC_LSS:
@@ -734,7 +737,7 @@ static void decode_one(struct rv_interp *c, struct rv_decode *d, struct rv_insn 
     if (!out->op) op_end(out, rv_op_ud);
 }
 
-static void init_decoder(const struct rv_interp *c, ZydisDecoder *z) {
+void rv_decode_init(const struct rv_interp *c, ZydisDecoder *z) {
     ZydisMachineMode mode;
     ZydisStackWidth stack;
     if (c->mode & RV_MODE_64) {
@@ -760,7 +763,7 @@ static void init_decoder(const struct rv_interp *c, ZydisDecoder *z) {
 unsigned rv_decode_block(struct rv_interp *c, const uint8_t *bytes, size_t size, uint64_t rip,
                          struct rv_insn *out, unsigned max, unsigned *len) {
     ZydisDecoder z;
-    init_decoder(c, &z);
+    rv_decode_init(c, &z);
     unsigned n = 0;
     size_t at = 0;
     while (n < max) {
@@ -779,6 +782,7 @@ unsigned rv_decode_block(struct rv_interp *c, const uint8_t *bytes, size_t size,
                                   .len = 1,
                                   .flags = RV_I_END};
         i->off = (uint16_t)at;
+        i->at = (uint8_t)n;
         at += i->len;
         n++;
         if (i->flags & RV_I_END) break;

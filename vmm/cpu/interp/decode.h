@@ -14,6 +14,9 @@ struct rv_decode {
     const ZydisDecodedOperand *mem; /* the explicit memory operand (memory or AGEN), or NULL */
 };
 
+/* Sets Zydis up for c's mode and profile. */
+void rv_decode_init(const struct rv_interp *c, ZydisDecoder *z);
+
 /* Byte offset of a general register operand (AH..BH included), for struct rv_insn. */
 uint16_t rv_decode_gpr(ZydisRegister reg);
 

@@ -66,6 +66,16 @@ struct rv_insn {
     uint8_t len;          /* of the instruction, bytes */
     uint8_t ext;          /* of the operation's own choosing */
     uint16_t off;         /* from the block's start, bytes */
+    uint8_t at;           /* which of the block's instructions this is, from 0 */
+};
+
+/* Which of the caches an access uses; chosen by privilege when that changes (rv_mmu_mode). */
+enum rv_tlb_set {
+    RV_TLB_USER,
+    RV_TLB_KERNEL,    /* supervisor; SMAP keeps user pages out */
+    RV_TLB_KERNEL_AC, /* supervisor with user pages allowed: SMAP off or EFLAGS.AC */
+    RV_TLB_NEVER,     /* always empty: data breakpoints or alignment checks watch every access */
+    RV_TLB_SETS
 };
 
 #define RV_BLOCK_INSNS 64
@@ -77,15 +87,20 @@ struct rv_block_link {
 };
 
 struct rv_block {
+    /* What looking for a block reads, in one line of the host's cache. */
     uint64_t va, pa; /* linear and physical address of the first byte */
-    uint64_t pa2;    /* physical page of the tail when the only instruction crosses a page */
-    uint32_t mode;   /* c->mode it was decoded for */
-    uint16_t n;      /* instructions, not counting the closing rv_op_block_end */
-    uint16_t len;    /* bytes */
-    bool crosses;    /* one instruction over two pages */
-    bool dead;       /* invalidated; freed when no longer running */
-    bool watched;    /* the host watches the first instruction: insn[0].op is rv_op_watched */
-    rv_op first_op;  /* watched: what insn[0].op stands for */
+    struct rv_block *hash_next;
+    const uint8_t *code[RV_TLB_SETS]; /* its translation for each set, or NULL: vmm/cpu/xlate's */
+    uint32_t mode;                    /* c->mode it was decoded for */
+    bool crosses;                     /* one instruction over two pages */
+    bool dead;                        /* invalidated; freed when no longer running */
+    uint16_t n;                       /* instructions, not counting the closing rv_op_block_end */
+    uint16_t len;                     /* bytes */
+    uint64_t pa2;   /* physical page of the tail when the only instruction crosses a page */
+    bool watched;   /* the host watches the first instruction: insn[0].op is rv_op_watched */
+    bool plain;     /* not to be translated: it is not worth it, or not possible */
+    uint8_t heat;   /* how often it was interpreted where it could have been translated */
+    rv_op first_op; /* watched: what insn[0].op stands for */
     /* Where this block went last: [1] to the instruction behind it, [0] elsewhere. Counts while
      * epoch is the cache's, that is, no block was forgotten since. */
     struct rv_chain {
@@ -93,36 +108,39 @@ struct rv_block {
         uint64_t epoch;
         struct rv_block *to;
     } chain[2];
-    struct rv_block *hash_next;
     struct rv_block_link in_page[2]; /* in its page's list, and its tail's: they may be one */
+    struct rv_tb *tb[RV_TLB_SETS];   /* more about its translations */
+    struct rv_block **one;           /* a block for each instruction alone, where there was need */
     uint32_t trust;                  /* c->trust when its bytes were last known to be these */
     uint8_t *bytes;                  /* what it was decoded from, behind insn; NULL: not kept */
     struct rv_insn insn[];
 };
 
 /* Translation cache: direct mapped, apart for reading, writing and fetching. tag is the page's
- * linear address, or RV_TLB_EMPTY. */
-#define RV_TLB_BITS  10
-#define RV_TLB_SIZE  (1u << RV_TLB_BITS)
-#define RV_TLB_EMPTY 1ull
+ * linear address negated, because translated code can add without touching the flags but cannot
+ * subtract or compare. An empty entry carries the tag of a page that belongs to another entry, and
+ * is no neighbour's either. */
+#define RV_TLB_BITS 10
+#define RV_TLB_SIZE (1u << RV_TLB_BITS)
 
 struct rv_tlbe {
     uint64_t tag;
     uint64_t addend; /* read, write: host address - linear address; fetch: physical page */
 };
 
+static inline uint64_t rv_tlb_empty(uint64_t n) {
+    return 0 - ((n ^ RV_TLB_SIZE / 2) << RV_PAGE_SHIFT);
+}
+static inline struct rv_tlbe *rv_tlb_at(struct rv_tlbe *table, uint64_t va) {
+    return &table[(va >> RV_PAGE_SHIFT) & (RV_TLB_SIZE - 1)];
+}
+static inline bool rv_tlb_hit(const struct rv_tlbe *e, uint64_t va) {
+    return e->tag + (va & RV_PAGE_MASK) == 0;
+}
+
 struct rv_tlb {
     struct rv_tlbe r[RV_TLB_SIZE], w[RV_TLB_SIZE], x[RV_TLB_SIZE];
     bool used;
-};
-
-/* Which of the caches an access uses; chosen by privilege when that changes (rv_mmu_mode). */
-enum rv_tlb_set {
-    RV_TLB_USER,
-    RV_TLB_KERNEL,    /* supervisor; SMAP keeps user pages out */
-    RV_TLB_KERNEL_AC, /* supervisor with user pages allowed: SMAP off or EFLAGS.AC */
-    RV_TLB_NEVER,     /* always empty: data breakpoints or alignment checks watch every access */
-    RV_TLB_SETS
 };
 
 struct rv_jump {
@@ -162,8 +180,35 @@ struct rv_watching {
 #define RV_MODE_PROT  4u /* protected, not virtual-8086 */
 #define RV_MODE_PAGED 8u
 
+/* What vmm/cpu/xlate adds to the interpreter: another way to run a block, and who is told what its
+ * translations depend on. */
+struct rv_interp_hooks {
+    /* Runs b, and what follows it, in a way of its own, not beyond instruction `until`: rip and
+     * icount are exact afterwards. False when it did nothing: then b is interpreted. Leaves as an
+     * operation does when something is raised. */
+    bool (*enter)(struct rv_interp *c, struct rv_block *b, rv_icount until);
+    void (*forgotten)(struct rv_interp *c, struct rv_block *b); /* b is gone */
+    void (*unmapped)(struct rv_interp *c); /* no cached translation counts any more */
+    /* Nor do those of linear pages whose number ends in these bits. */
+    void (*remapped)(struct rv_interp *c, uint64_t number, unsigned bits);
+};
+
+/* What translated code keeps at hand: see vmm/cpu/xlate/xlate.h. */
+struct rv_hot {
+    uint8_t spare[16];   /* a signal's frame may reach here */
+    uint64_t tlb_mask;   /* the bits of a linear address that choose a TLB entry */
+    uint64_t jump_mask;  /* and a jump table's */
+    uint64_t align_mask; /* of a sum of tag and address: not zero unless hit and 16-byte aligned */
+    int64_t left;        /* instructions until the engine must stop, this block's taken off */
+    uint64_t temp[3];    /* of one instruction's translation, or of leaving */
+    uint64_t vec;        /* enum rv_vec_state */
+    uint64_t host_sp;    /* the host's stack while translated code runs */
+    uint64_t mxcsr;      /* what our own code runs with */
+};
+
 struct rv_interp {
-    struct rv_x86 x; /* first: register offsets in struct rv_insn stay small */
+    struct rv_hot hot;
+    struct rv_x86 x; /* near the start: register offsets in struct rv_insn stay small */
     uint64_t zero;   /* always 0: the absent base or index */
     /* Arithmetic flags as LAHF and SETO leave them in AX: bit 15 SF, 14 ZF, 12 AF, 10 PF, 8 CF,
      * bit 0 OF. c->x.rflags holds the others; rv_flags_get and rv_flags_set convert. */
@@ -195,6 +240,8 @@ struct rv_interp {
     bool partial;            /* something happened since icount last moved: an exception was
                                 delivered, or part of a string instruction done */
     bool mid_string;         /* a string instruction stopped half way, to go on at once */
+    bool changed;            /* blocks were forgotten or cached translations dropped; never cleared
+                                here */
     uint32_t stuck;          /* looks at `kicked` without icount moving */
 
     struct rv_tlb tlbs[RV_TLB_SETS];
@@ -205,6 +252,8 @@ struct rv_interp {
     uint32_t trust;           /* raised whenever code may have changed unseen (rv_interp_resume) */
     struct rv_vec *vec;       /* vec.c: x87, MMX and SSE */
     struct rv_watching w;
+    const struct rv_interp_hooks *hooks; /* NULL: everything is interpreted */
+    struct rv_xlate *xlate;              /* the hooks' own */
 };
 
 /* For engines that run the guest elsewhere in between: takes over at state *x, and counts on nothing
@@ -293,13 +342,13 @@ void rv_probe_write(struct rv_interp *c, const struct rv_insn *i, uint64_t va, u
 
 /* Host address for a plain access that stays in one cached page, or NULL. */
 static inline void *rv_fast_r(struct rv_interp *c, uint64_t va, unsigned size) {
-    const struct rv_tlbe *e = &c->tlb->r[(va >> RV_PAGE_SHIFT) & (RV_TLB_SIZE - 1)];
-    if (rv_likely(e->tag == ((va + size - 1) & RV_PAGE_MASK))) return (void *)(va + e->addend);
+    const struct rv_tlbe *e = rv_tlb_at(c->tlb->r, va);
+    if (rv_likely(rv_tlb_hit(e, va + size - 1))) return (void *)(va + e->addend);
     return NULL;
 }
 static inline void *rv_fast_w(struct rv_interp *c, uint64_t va, unsigned size) {
-    const struct rv_tlbe *e = &c->tlb->w[(va >> RV_PAGE_SHIFT) & (RV_TLB_SIZE - 1)];
-    if (rv_likely(e->tag == ((va + size - 1) & RV_PAGE_MASK))) return (void *)(va + e->addend);
+    const struct rv_tlbe *e = rv_tlb_at(c->tlb->w, va);
+    if (rv_likely(rv_tlb_hit(e, va + size - 1))) return (void *)(va + e->addend);
     return NULL;
 }
 

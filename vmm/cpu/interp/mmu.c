@@ -48,9 +48,11 @@ void rv_mmu_flush(struct rv_interp *c) {
         struct rv_tlb *t = &c->tlbs[s];
         if (!t->used) continue;
         for (unsigned i = 0; i < RV_TLB_SIZE; i++)
-            t->r[i].tag = t->w[i].tag = t->x[i].tag = RV_TLB_EMPTY;
+            t->r[i].tag = t->w[i].tag = t->x[i].tag = rv_tlb_empty(i);
         t->used = false;
     }
+    c->changed = true;
+    if (c->hooks) c->hooks->unmapped(c);
     if (++c->mmu->gen == 0) {
         uint64_t n = c->ram->size >> RV_PAGE_SHIFT;
         for (uint64_t i = 0; i < n; i++) c->mmu->pages[i].pt_gen = c->mmu->pages[i].write_gen = 0;
@@ -105,7 +107,7 @@ static void evict_writes(struct rv_interp *c, uint64_t page) {
         if (!c->tlbs[s].used) continue;
         for (unsigned i = 0; i < RV_TLB_SIZE; i++) {
             struct rv_tlbe *e = &c->tlbs[s].w[i];
-            if (e->tag != RV_TLB_EMPTY && e->tag + e->addend == host) e->tag = RV_TLB_EMPTY;
+            if (e->addend - e->tag == host) e->tag = rv_tlb_empty(i);
         }
     }
 }
@@ -143,8 +145,10 @@ static void table_changed(struct rv_interp *c, uint64_t offset) {
         struct rv_tlb *t = &c->tlbs[s];
         if (!t->used) continue;
         for (unsigned i = first; i < RV_TLB_SIZE; i += 1u << bits)
-            t->r[i].tag = t->w[i].tag = t->x[i].tag = RV_TLB_EMPTY;
+            t->r[i].tag = t->w[i].tag = t->x[i].tag = rv_tlb_empty(i);
     }
+    c->changed = true;
+    if (c->hooks) c->hooks->remapped(c, first, bits);
 }
 
 /* ---- the walk ---- */
@@ -298,17 +302,17 @@ static void fill(struct rv_interp *c, uint64_t va, uint64_t pa, bool write) {
     if (!(c->x.efer & RV_EFER_LMA)) va &= 0xffffffffu;
     unsigned watched = rv_unlikely(c->w.data) ? rv_watch_page(c, va, pa) : 0;
     if (watched & RV_WATCH_READ) return;
-    uint64_t tag = va & RV_PAGE_MASK;
+    uint64_t page = va & RV_PAGE_MASK;
     unsigned n = (va >> RV_PAGE_SHIFT) & (RV_TLB_SIZE - 1);
-    uint64_t addend = (uint64_t)(uintptr_t)(c->ram->host + off) - tag;
+    uint64_t addend = (uint64_t)(uintptr_t)(c->ram->host + off) - page;
     c->tlb->used = true;
-    c->tlb->r[n] = (struct rv_tlbe){tag, addend};
+    c->tlb->r[n] = (struct rv_tlbe){0 - page, addend};
     if (!write || watched) return;
     struct rv_page *p = &c->mmu->pages[off >> RV_PAGE_SHIFT];
     if (p->code || p->pt_gen == c->mmu->gen) return;
     p->write_gen = c->mmu->gen;
     c->ram->dirty[off >> RV_PAGE_SHIFT] = 1;
-    c->tlb->w[n] = (struct rv_tlbe){tag, addend};
+    c->tlb->w[n] = (struct rv_tlbe){0 - page, addend};
 }
 
 uint64_t rv_mmu_fetch(struct rv_interp *c, uint64_t va) {
@@ -317,16 +321,31 @@ uint64_t rv_mmu_fetch(struct rv_interp *c, uint64_t va) {
     } else {
         va &= 0xffffffffu;
     }
-    struct rv_tlbe *e = &c->tlb->x[(va >> RV_PAGE_SHIFT) & (RV_TLB_SIZE - 1)];
-    if (rv_likely(e->tag == (va & RV_PAGE_MASK))) return e->addend | (va & 0xfff);
+    struct rv_tlbe *e = rv_tlb_at(c->tlb->x, va);
+    if (rv_likely(rv_tlb_hit(e, va))) return e->addend | (va & 0xfff);
     uint64_t pa = translate(c, NULL, va, RV_ACC_FETCH | access_of(c));
     uint64_t off = rv_ram_offset(c->ram, pa);
     if (off != UINT64_MAX) c->ram->executed[off >> RV_PAGE_SHIFT] = 1;
     if (c->tlb != &c->tlbs[RV_TLB_NEVER]) {
         c->tlb->used = true;
-        *e = (struct rv_tlbe){va & RV_PAGE_MASK, pa & RV_PAGE_MASK};
+        *e = (struct rv_tlbe){0 - (va & RV_PAGE_MASK), pa & RV_PAGE_MASK};
     }
     return pa;
+}
+
+bool rv_mmu_try_fetch(struct rv_interp *c, uint64_t va, uint64_t *pa) {
+    struct rv_tlbe *e = rv_tlb_at(c->tlb->x, va);
+    if (!rv_tlb_hit(e, va)) {
+        uint32_t error;
+        if (!rv_canonical(va) || c->w.data) return false;
+        if (rv_mmu_walk(c, va, RV_ACC_FETCH | access_of(c), pa, &error)) return false;
+        uint64_t off = rv_ram_offset(c->ram, *pa);
+        if (off != UINT64_MAX) c->ram->executed[off >> RV_PAGE_SHIFT] = 1;
+        c->tlb->used = true;
+        *e = (struct rv_tlbe){0 - (va & RV_PAGE_MASK), *pa & RV_PAGE_MASK};
+    }
+    *pa = e->addend | (va & 0xfff);
+    return true;
 }
 
 /* ---- physical access ---- */

@@ -42,6 +42,10 @@ int rv_mmu_walk(struct rv_interp *c, uint64_t va, unsigned access, uint64_t *pa,
 /* Physical address of an instruction fetch at linear address va; raises at i (may be NULL). */
 uint64_t rv_mmu_fetch(struct rv_interp *c, uint64_t va);
 
+/* The same in 64-bit code for a fetch that is certain to be the next, without raising: false when
+ * it may, and then nothing has happened. The TLB set is not RV_TLB_NEVER. */
+bool rv_mmu_try_fetch(struct rv_interp *c, uint64_t va, uint64_t *pa);
+
 /* Accesses of the CPU's own (descriptor tables, TSS): supervisor whatever the CPL. size <= 8. */
 uint64_t rv_sys_load(struct rv_interp *c, const struct rv_insn *i, uint64_t va, unsigned size);
 void rv_sys_store(struct rv_interp *c, const struct rv_insn *i, uint64_t va, unsigned size,

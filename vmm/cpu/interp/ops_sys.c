@@ -373,5 +373,5 @@ RV_OP(clac_stac) {
     else
         c->x.rflags &= ~(uint64_t)RV_FL_AC;
     rv_mmu_mode(c);
-    rv_next(c, i);
+    rv_end(c, i);
 }

@@ -21,6 +21,10 @@ enum leave_how { BY_FAULT = 1, BY_ALONE, BY_RESTART, BY_SOFT_INT, BY_WATCH };
  * it never will: string instructions over the whole address space, or exceptions without end. */
 #define STUCK_LIMIT 1024
 
+/* Room below struct rv_interp: translated code has its stack pointer there, and the host puts a
+ * signal's frame, and runs its handler, below that. */
+#define SIGNAL_ROOM (64u << 10)
+
 static void leave_by(struct rv_interp *c, const struct rv_insn *i, enum leave_how how)
     __attribute__((noreturn));
 static void leave_by(struct rv_interp *c, const struct rv_insn *i, enum leave_how how) {
@@ -315,6 +319,11 @@ static int dispatch(struct rv_interp *c, rv_icount until) {
             c->single = true;
             b = rv_block_first(c, b);
         }
+        if (c->hooks && !c->single && c->hooks->enter(c, b, until)) {
+            from = NULL;
+            if (rv_unlikely(c->w.seen_count) && rv_watch_report(c)) return RV_RUN_WATCHED;
+            continue;
+        }
         if (rv_unlikely(!(c->mode & RV_MODE_64))) b = check_limit(c, b);
         c->block = b;
         c->end_icount = c->x.icount + b->n;
@@ -348,12 +357,8 @@ static int dispatch(struct rv_interp *c, rv_icount until) {
 
 /* ---- the engine ---- */
 
-static struct rv_interp *of(struct rv_engine *e) {
-    return (struct rv_interp *)((char *)e - offsetof(struct rv_interp, engine));
-}
-
-static int interp_run(struct rv_engine *e, rv_icount until, bool want_window, struct rv_err *err) {
-    struct rv_interp *c = of(e);
+int rv_interp_run(struct rv_engine *e, rv_icount until, bool want_window, struct rv_err *err) {
+    struct rv_interp *c = rv_interp_of(e);
     if (until < c->x.icount)
         return rv_fail(err, RV_E_BUG, "asked to run to instruction %llu from %llu",
                        (unsigned long long)until, (unsigned long long)c->x.icount);
@@ -365,30 +370,30 @@ static int interp_run(struct rv_engine *e, rv_icount until, bool want_window, st
     return r;
 }
 
-static bool interp_interruptible(struct rv_engine *e) {
-    struct rv_interp *c = of(e);
+bool rv_interp_interruptible(struct rv_engine *e) {
+    struct rv_interp *c = rv_interp_of(e);
     return (c->x.rflags & RV_FL_IF) && !shadowed(c) && !c->x.pending_db;
 }
 
-static int interp_inject(struct rv_engine *e, unsigned vector, struct rv_err *err) {
-    struct rv_interp *c = of(e);
-    if (!interp_interruptible(e))
+int rv_interp_inject(struct rv_engine *e, unsigned vector, struct rv_err *err) {
+    struct rv_interp *c = rv_interp_of(e);
+    if (!rv_interp_interruptible(e))
         return rv_fail(err, RV_E_BUG, "interrupt %u injected while interrupts are off", vector);
     c->x.halted = 0;
     take(c, (struct rv_fault){.vector = (uint8_t)vector, .external = true}, 0, false);
     return 0;
 }
 
-static void interp_nmi(struct rv_engine *e) {
-    of(e)->x.nmi_pending = 1;
-    rv_leave(of(e));
+void rv_interp_nmi(struct rv_engine *e) {
+    rv_interp_of(e)->x.nmi_pending = 1;
+    rv_leave(rv_interp_of(e));
 }
 
-static rv_icount interp_icount(struct rv_engine *e) { return of(e)->x.icount; }
+rv_icount rv_interp_icount(struct rv_engine *e) { return rv_interp_of(e)->x.icount; }
 
-static void interp_get(struct rv_engine *e, struct rv_x86 *out) {
-    *out = of(e)->x;
-    out->rflags = rv_flags_get(of(e));
+void rv_interp_get(struct rv_engine *e, struct rv_x86 *out) {
+    *out = rv_interp_of(e)->x;
+    out->rflags = rv_flags_get(rv_interp_of(e));
 }
 
 static void take_over(struct rv_interp *c, const struct rv_x86 *in) {
@@ -400,33 +405,35 @@ static void take_over(struct rv_interp *c, const struct rv_x86 *in) {
     rv_mmu_mode(c);
 }
 
-static int interp_set(struct rv_engine *e, const struct rv_x86 *in, struct rv_err *err) {
+int rv_interp_set(struct rv_engine *e, const struct rv_x86 *in, struct rv_err *err) {
     (void)err;
-    struct rv_interp *c = of(e);
+    struct rv_interp *c = rv_interp_of(e);
     take_over(c, in);
     rv_block_flush(c);
     return 0;
 }
 
-static int interp_restore(struct rv_engine *e, const struct rv_x86 *in, struct rv_err *err) {
+int rv_interp_restore(struct rv_engine *e, const struct rv_x86 *in, struct rv_err *err) {
     (void)err;
-    take_over(of(e), in);
+    take_over(rv_interp_of(e), in);
     return 0;
 }
 
-static void interp_watch(struct rv_engine *e, const struct rv_watch *w) { rv_watch_set(of(e), w); }
+void rv_interp_watch(struct rv_engine *e, const struct rv_watch *w) {
+    rv_watch_set(rv_interp_of(e), w);
+}
 
 void rv_interp_resume(struct rv_engine *e, const struct rv_x86 *x) {
-    struct rv_interp *c = of(e);
+    struct rv_interp *c = rv_interp_of(e);
     rv_icount icount = c->x.icount;
     take_over(c, x);
     c->x.icount = icount;
     rv_block_distrust(c);
 }
 
-static void interp_kick(struct rv_engine *e) {
-    atomic_store(&of(e)->kicked, true);
-    atomic_store(&of(e)->leave, true);
+void rv_interp_kick(struct rv_engine *e) {
+    atomic_store(&rv_interp_of(e)->kicked, true);
+    atomic_store(&rv_interp_of(e)->leave, true);
 }
 
 static void ram_written(void *ctx, uint64_t offset, uint64_t len) {
@@ -448,11 +455,12 @@ static void ram_cleaned(void *ctx) {
     for (unsigned s = 0; s < RV_TLB_SETS; s++)
         if (c->tlbs[s].used)
             for (unsigned i = 0; i < RV_TLB_SIZE; i++)
-                c->tlbs[s].w[i].tag = c->tlbs[s].x[i].tag = RV_TLB_EMPTY;
+                c->tlbs[s].w[i].tag = c->tlbs[s].x[i].tag = rv_tlb_empty(i);
+    if (c->hooks) c->hooks->unmapped(c);
 }
 
-static void interp_destroy(struct rv_engine *e) {
-    struct rv_interp *c = of(e);
+void rv_interp_destroy(struct rv_engine *e) {
+    struct rv_interp *c = rv_interp_of(e);
     if (c->ram->ctx == c) {
         c->ram->on_write = NULL;
         c->ram->on_clean = NULL;
@@ -461,15 +469,18 @@ static void interp_destroy(struct rv_engine *e) {
     rv_vec_free(c);
     rv_blocks_free(c);
     rv_mmu_free(c);
-    free(c);
+    free((char *)c - SIGNAL_ROOM);
 }
 
-static int interp_create(struct rv_engine **out, struct rv_ram *ram, struct rv_cpu_bus *bus,
-                         const struct rv_profile *profile, struct rv_err *err) {
-    struct rv_interp *c = aligned_alloc(64, (sizeof *c + 63) & ~(size_t)63);
-    if (!c) return rv_fail(err, RV_E_HOST, "no memory for the CPU");
-    memset(c, 0, sizeof *c);
-    c->engine.ops = &rv_engine_interpret;
+int rv_interp_make(struct rv_engine **out, const struct rv_engine_ops *ops, size_t after,
+                   struct rv_ram *ram, struct rv_cpu_bus *bus, const struct rv_profile *profile,
+                   struct rv_err *err) {
+    size_t size = (SIGNAL_ROOM + sizeof(struct rv_interp) + after + 63) & ~(size_t)63;
+    char *room = aligned_alloc(64, size);
+    if (!room) return rv_fail(err, RV_E_HOST, "no memory for the CPU");
+    memset(room, 0, size);
+    struct rv_interp *c = (struct rv_interp *)(void *)(room + SIGNAL_ROOM);
+    c->engine.ops = ops;
     c->ram = ram;
     c->bus = bus;
     c->profile = profile;
@@ -477,7 +488,7 @@ static int interp_create(struct rv_engine **out, struct rv_ram *ram, struct rv_c
     if (!r) r = rv_blocks_new(c, err);
     if (!r) r = rv_vec_new(c, err);
     if (r) {
-        interp_destroy(&c->engine);
+        rv_interp_destroy(&c->engine);
         return r;
     }
     ram->ctx = c;
@@ -491,19 +502,24 @@ static int interp_create(struct rv_engine **out, struct rv_ram *ram, struct rv_c
     return 0;
 }
 
+int rv_interp_create(struct rv_engine **out, struct rv_ram *ram, struct rv_cpu_bus *bus,
+                     const struct rv_profile *profile, struct rv_err *err) {
+    return rv_interp_make(out, &rv_engine_interpret, 0, ram, bus, profile, err);
+}
+
 const struct rv_engine_ops rv_engine_interpret = {
     .name = "interpret",
     .counts = true,
-    .create = interp_create,
-    .destroy = interp_destroy,
-    .run = interp_run,
-    .interruptible = interp_interruptible,
-    .inject = interp_inject,
-    .nmi = interp_nmi,
-    .icount = interp_icount,
-    .get = interp_get,
-    .set = interp_set,
-    .restore = interp_restore,
-    .watch = interp_watch,
-    .kick = interp_kick,
+    .create = rv_interp_create,
+    .destroy = rv_interp_destroy,
+    .run = rv_interp_run,
+    .interruptible = rv_interp_interruptible,
+    .inject = rv_interp_inject,
+    .nmi = rv_interp_nmi,
+    .icount = rv_interp_icount,
+    .get = rv_interp_get,
+    .set = rv_interp_set,
+    .restore = rv_interp_restore,
+    .watch = rv_interp_watch,
+    .kick = rv_interp_kick,
 };

@@ -1,0 +1,342 @@
+/* Instructions that are copied: same opcode, other operands.
+ *
+ * Registers are renamed; one that has no host register is loaded to a scratch register before and
+ * stored after. Of the scratch registers r10 and r11 hold a memory operand's address, so that rcx
+ * is left for a register operand then. LOCK is dropped: nobody else sees guest memory. */
+#include "vmm/cpu/xlate/translate.h"
+
+/* ---- what is copied ---- */
+
+static bool copied_one_byte(const ZydisDecodedInstruction *z) {
+    unsigned op = z->opcode, reg = z->raw.modrm.reg;
+    if (op < 0x40) return (op & 7) < 6;
+    switch (op) {
+    case 0x63:
+    case 0x69:
+    case 0x6b:
+    case 0x80:
+    case 0x81:
+    case 0x83:
+    case 0x84:
+    case 0x85:
+    case 0x86:
+    case 0x87:
+    case 0x88:
+    case 0x89:
+    case 0x8a:
+    case 0x8b:
+    case 0x98:
+    case 0x99:
+    case 0x9e:
+    case 0x9f:
+    case 0xa8:
+    case 0xa9:
+    case 0xc0:
+    case 0xc1:
+    case 0xc6:
+    case 0xc7:
+    case 0xd0:
+    case 0xd1:
+    case 0xd2:
+    case 0xd3:
+    case 0xf5:
+    case 0xf8:
+    case 0xf9: return true;
+    case 0xf6:
+    case 0xf7: return reg < 6; /* not DIV and IDIV */
+    case 0xfe:
+    case 0xff: return reg < 2;
+    default: return (op >= 0x91 && op <= 0x97) || (op >= 0xb0 && op <= 0xbf);
+    }
+}
+
+static bool copied_two_byte(const ZydisDecodedInstruction *z) {
+    unsigned op = z->opcode;
+    bool reg_form = z->raw.modrm.mod == 3;
+    if ((op >= 0x40 && op <= 0x4f) || (op >= 0x90 && op <= 0x9f)) return true;
+    switch (op) {
+    case 0xa3: /* BT and its kin with a register index reach beyond their operand in memory */
+    case 0xab:
+    case 0xb3:
+    case 0xbb: return reg_form;
+    case 0xa4:
+    case 0xa5:
+    case 0xac:
+    case 0xad:
+    case 0xaf:
+    case 0xb0:
+    case 0xb1:
+    case 0xb6:
+    case 0xb7:
+    case 0xb8:
+    case 0xba:
+    case 0xbc:
+    case 0xbd:
+    case 0xbe:
+    case 0xbf:
+    case 0xc0:
+    case 0xc1:
+    case 0xc3: return true;
+    default: return op >= 0xc8 && op <= 0xcf && z->operand_width > 16; /* BSWAP */
+    }
+}
+
+static bool is_xmm(const ZydisDecodedOperand *o) {
+    return o->reg.value >= ZYDIS_REGISTER_XMM0 && o->reg.value <= ZYDIS_REGISTER_XMM15;
+}
+static bool is_gpr(const ZydisDecodedOperand *o) {
+    switch (ZydisRegisterGetClass(o->reg.value)) {
+    case ZYDIS_REGCLASS_GPR8:
+    case ZYDIS_REGCLASS_GPR16:
+    case ZYDIS_REGCLASS_GPR32:
+    case ZYDIS_REGCLASS_GPR64: return true;
+    default: return false;
+    }
+}
+
+bool rv_is_vec(const struct rv_decode *d) {
+    switch (d->z.meta.isa_ext) {
+    case ZYDIS_ISA_EXT_SSE:
+    case ZYDIS_ISA_EXT_SSE2:
+    case ZYDIS_ISA_EXT_SSE3:
+    case ZYDIS_ISA_EXT_SSSE3:
+    case ZYDIS_ISA_EXT_SSE4: break;
+    default: return false;
+    }
+    switch (d->z.mnemonic) {
+    case ZYDIS_MNEMONIC_CVTPI2PS: /* without an mm register it still is MMX's */
+    case ZYDIS_MNEMONIC_CVTPI2PD:
+    case ZYDIS_MNEMONIC_MASKMOVDQU: /* memory at RDI */
+    case ZYDIS_MNEMONIC_PCMPESTRI:  /* these write ECX */
+    case ZYDIS_MNEMONIC_PCMPISTRI:
+    case ZYDIS_MNEMONIC_POPCNT:
+    case ZYDIS_MNEMONIC_CRC32: return false;
+    default: break;
+    }
+    bool xmm = false;
+    for (unsigned n = 0; n < d->z.operand_count; n++) {
+        const ZydisDecodedOperand *o = &d->op[n];
+        if (o->type != ZYDIS_OPERAND_TYPE_REGISTER) continue;
+        if (is_xmm(o))
+            xmm = true;
+        else if (ZydisRegisterGetClass(o->reg.value) == ZYDIS_REGCLASS_MMX)
+            return false;
+    }
+    return xmm;
+}
+
+static bool copied(const struct rv_decode *d) {
+    const ZydisDecodedInstruction *z = &d->z;
+    if (z->encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY) return false;
+    if (rv_is_vec(d)) return true;
+    if (z->mnemonic == ZYDIS_MNEMONIC_CRC32) return true;
+    if (z->mnemonic == ZYDIS_MNEMONIC_MOVSXD && z->operand_width == 16) return false;
+    if (z->opcode_map == ZYDIS_OPCODE_MAP_DEFAULT) return copied_one_byte(z);
+    return z->opcode_map == ZYDIS_OPCODE_MAP_0F && copied_two_byte(z);
+}
+
+/* ---- operands ---- */
+
+struct operand {
+    const ZydisDecodedOperand *o; /* NULL: absent */
+    bool vec, high, low8;         /* an xmm register; AH, BH, DH; a byte register */
+    bool spilled, written;
+    unsigned guest; /* number; of AH.. as in RAX.. */
+    unsigned host;
+};
+
+static bool classify(struct operand *p) {
+    ZydisRegister r = p->o->reg.value;
+    if (is_xmm(p->o)) {
+        p->vec = true;
+        p->host = p->guest = (unsigned)(r - ZYDIS_REGISTER_XMM0);
+        return true;
+    }
+    if (!is_gpr(p->o)) return false;
+    p->written = p->o->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE;
+    if (r >= ZYDIS_REGISTER_AH && r <= ZYDIS_REGISTER_BH) {
+        p->high = true;
+        p->guest = (unsigned)(r - ZYDIS_REGISTER_AH);
+        if (p->guest == RV_RCX) return false; /* RCX is elsewhere */
+        p->host = p->guest + 4;
+        return true;
+    }
+    p->low8 = ZydisRegisterGetClass(r) == ZYDIS_REGCLASS_GPR8;
+    p->guest = rv_gpr_number(rv_decode_gpr(r));
+    p->host = rv_xlate_host[p->guest];
+    p->spilled = p->host == HNONE;
+    return true;
+}
+
+struct copy {
+    struct operand reg, rm, op; /* ModRM.reg, ModRM.rm or the opcode's low bits */
+    const ZydisDecodedOperand *mem;
+    bool by_cl;
+};
+
+/* Finds the operands. False when one of them is not to be had: implicit RCX or RSP, say. */
+static bool operands(const struct rv_decode *d, struct copy *k) {
+    *k = (struct copy){0};
+    for (unsigned n = 0; n < d->z.operand_count; n++) {
+        const ZydisDecodedOperand *o = &d->op[n];
+        if (o->type == ZYDIS_OPERAND_TYPE_MEMORY) {
+            if (o->encoding != ZYDIS_OPERAND_ENCODING_MODRM_RM || k->mem) return false;
+            k->mem = o;
+            continue;
+        }
+        if (o->type != ZYDIS_OPERAND_TYPE_REGISTER) continue;
+        switch (o->encoding) {
+        case ZYDIS_OPERAND_ENCODING_MODRM_REG: k->reg.o = o; break;
+        case ZYDIS_OPERAND_ENCODING_MODRM_RM: k->rm.o = o; break;
+        case ZYDIS_OPERAND_ENCODING_OPCODE: k->op.o = o; break;
+        default:
+            if (is_gpr(o)) {
+                if (o->reg.value == ZYDIS_REGISTER_CL)
+                    k->by_cl = true;
+                else if (o->reg.value >= ZYDIS_REGISTER_AH && o->reg.value <= ZYDIS_REGISTER_BH)
+                    break; /* AH: LAHF, SAHF */
+                else if (rv_xlate_host[rv_gpr_number(rv_decode_gpr(o->reg.value))] !=
+                         rv_gpr_number(rv_decode_gpr(o->reg.value)))
+                    return false;
+            } else if (is_xmm(o) && o->reg.value != ZYDIS_REGISTER_XMM0) {
+                return false;
+            }
+        }
+    }
+    return (!k->reg.o || classify(&k->reg)) && (!k->rm.o || classify(&k->rm)) &&
+           (!k->op.o || classify(&k->op));
+}
+
+/* Takes a 16-byte memory operand wherever it lies. */
+static bool unaligned(const ZydisDecodedInstruction *z) {
+    switch (z->mnemonic) {
+    case ZYDIS_MNEMONIC_MOVUPS:
+    case ZYDIS_MNEMONIC_MOVUPD:
+    case ZYDIS_MNEMONIC_MOVDQU:
+    case ZYDIS_MNEMONIC_LDDQU:
+    case ZYDIS_MNEMONIC_PCMPESTRM:
+    case ZYDIS_MNEMONIC_PCMPISTRM: return true;
+    default: return false;
+    }
+}
+
+static struct rv_enc encoding(const struct rv_decode *d) {
+    const ZydisDecodedInstruction *z = &d->z;
+    struct rv_enc enc = {.w = z->raw.rex.W, .opcode = z->opcode};
+    bool vec = rv_is_vec(d);
+    for (unsigned n = 0; n < z->raw.prefix_count; n++) {
+        uint8_t v = z->raw.prefixes[n].value;
+        bool mandatory = z->raw.prefixes[n].type == ZYDIS_PREFIX_TYPE_MANDATORY;
+        if ((v == 0xf2 || v == 0xf3) && mandatory) enc.rep = v;
+        if (v == 0x66 && vec && mandatory) enc.opsize = true;
+    }
+    if (!vec) enc.opsize = z->operand_width == 16;
+    switch (z->opcode_map) {
+    case ZYDIS_OPCODE_MAP_0F: enc.map = 1; break;
+    case ZYDIS_OPCODE_MAP_0F38: enc.map = 2; break;
+    case ZYDIS_OPCODE_MAP_0F3A: enc.map = 3; break;
+    default: enc.map = 0;
+    }
+    /* CRC32's operand size is that of its source. */
+    if (z->mnemonic == ZYDIS_MNEMONIC_CRC32) {
+        enc.rep = 0xf2;
+        enc.opsize = d->op[1].size == 16;
+    }
+    return enc;
+}
+
+static void put_immediate(struct rv_translation *t) {
+    const ZydisDecodedInstruction *z = &t->d.z;
+    for (unsigned n = 0; n < 2; n++)
+        if (z->raw.imm[n].size) {
+            memcpy(t->e.p, t->d.bytes + z->raw.imm[n].offset, z->raw.imm[n].size / 8);
+            t->e.p += z->raw.imm[n].size / 8;
+        }
+}
+
+static void fetch_spilled(struct rv_translation *t, struct operand *p, unsigned scratch) {
+    if (!p->spilled) return;
+    p->host = scratch;
+    rv_emit_load(&t->e, scratch, rv_mem(HSP, RV_AT_GPR(p->guest)));
+}
+static void store_spilled(struct rv_translation *t, const struct operand *p) {
+    if (p->spilled && p->written) rv_emit_store(&t->e, p->host, rv_mem(HSP, RV_AT_GPR(p->guest)));
+}
+
+static bool needs_rex(const struct operand *p) {
+    return p->o && !p->vec && !p->high && p->low8 && p->host >= 4 && p->host < 8;
+}
+static bool extended(const struct operand *p) { return p->o && (p->spilled || p->host >= 8); }
+
+/* No ModRM: the register is in the opcode, or only implicit ones take part. */
+static bool copy_plain(struct rv_translation *t, struct copy *k, struct rv_enc enc) {
+    struct rv_emit *e = &t->e;
+    fetch_spilled(t, &k->op, H10);
+    if (enc.opsize) rv_put8(e, 0x66);
+    unsigned rex = (unsigned)enc.w << 3;
+    if (k->op.o) rex |= k->op.host >> 3;
+    if (rex || needs_rex(&k->op)) rv_put8(e, 0x40 | rex);
+    if (enc.map) rv_put8(e, 0x0f);
+    rv_put8(e, k->op.o ? (enc.opcode & ~7u) | (k->op.host & 7) : enc.opcode);
+    put_immediate(t);
+    store_spilled(t, &k->op);
+    return true;
+}
+
+/* Rotations by an immediate and by CL leave different values in OF, which is undefined unless the
+ * count is one. The interpreter's way counts: by CL. */
+static bool rotates_many(const struct rv_decode *d) {
+    const ZydisDecodedInstruction *z = &d->z;
+    unsigned count = z->raw.imm[0].value.u & (z->operand_width == 64 ? 63 : 31);
+    return z->opcode_map == ZYDIS_OPCODE_MAP_DEFAULT && (z->opcode & 0xfe) == 0xc0 &&
+           z->raw.modrm.reg < 4 && count > 1;
+}
+
+bool rv_mangle(struct rv_translation *t) {
+    const struct rv_decode *d = &t->d;
+    struct rv_emit *e = &t->e;
+    struct copy k;
+    if (!copied(d) || !operands(d, &k)) return false;
+    struct rv_enc enc = encoding(d);
+    if (d->z.raw.modrm.offset == 0) return !k.mem && copy_plain(t, &k, enc);
+    if (!k.mem && !k.rm.o) return false;
+    if (k.mem && k.by_cl && k.reg.spilled) return false;
+    bool high = k.reg.high || k.rm.high;
+    if (high &&
+        (enc.w || extended(&k.reg) || extended(&k.rm) || needs_rex(&k.reg) || needs_rex(&k.rm)))
+        return false;
+
+    struct rv_rm rm;
+    if (k.mem) {
+        unsigned size = k.mem->size / 8;
+        unsigned how =
+            k.mem->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE ? RV_HOW_WRITE : RV_HOW_READ;
+        if (t->vec && rv_is_vec(d) && size == 16 && !unaligned(&d->z)) how |= RV_HOW_ALIGNED;
+        if (size == 0 || size > 16 || !rv_operand(t, size, how, &rm)) return false;
+        if (high) {
+            rv_emit_lea(e, HCX, rm);
+            rm = rv_mem(HCX, 0);
+        }
+        if (k.by_cl) rv_emit_lea(e, HCX, rv_mem(H8, 0));
+        fetch_spilled(t, &k.reg, HCX);
+    } else {
+        fetch_spilled(t, &k.rm, H10);
+        fetch_spilled(t, &k.reg, H11);
+        if (k.by_cl) rv_emit_lea(e, HCX, rv_mem(H8, 0));
+        rm = rv_reg(k.rm.host);
+    }
+    enc.rex = needs_rex(&k.reg) || needs_rex(&k.rm);
+    if (rotates_many(d)) {
+        if (high && k.mem) return false;
+        rv_emit_imm(e, HCX, d->z.raw.imm[0].value.u & 0xff);
+        enc.opcode |= 0x12;
+        rv_emit_insn(e, enc, d->z.raw.modrm.reg, rm);
+        store_spilled(t, &k.rm);
+        return true;
+    }
+    rv_emit_insn(e, enc, k.reg.o ? k.reg.host : d->z.raw.modrm.reg, rm);
+    put_immediate(t);
+    store_spilled(t, &k.reg);
+    store_spilled(t, &k.rm); /* last: XADD of a register with itself leaves the sum */
+    return true;
+}

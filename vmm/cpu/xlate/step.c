@@ -1,0 +1,51 @@
+/* One instruction in the interpreter, on behalf of translated code. */
+#include "vmm/cpu/interp/block.h"
+#include "vmm/cpu/interp/mmu.h"
+#include "vmm/cpu/interp/ops.h"
+#include "vmm/cpu/interp/vec.h"
+#include "vmm/cpu/xlate/xlate.h"
+
+enum rv_vec_state rv_xlate_vec(const struct rv_interp *c) {
+    bool available = !(c->x.cr0 & (RV_CR0_EM | RV_CR0_TS)) && (c->x.cr4 & RV_CR4_OSFXSR);
+    uint32_t masks = rv_fx32(c->x.fx, RV_FX_MXCSR) & RV_MXCSR_MASKS;
+    return available && masks == RV_MXCSR_MASKS ? RV_VEC_MEMORY : RV_VEC_BARRED;
+}
+
+static struct rv_block *block_of(const struct rv_insn *i) {
+    const char *first = (const char *)(i - i->at);
+    return (struct rv_block *)(uintptr_t)(first - offsetof(struct rv_block, insn));
+}
+
+const uint8_t *rv_xlate_find(struct rv_interp *c, uint64_t va, const struct rv_insn *i) {
+    uint64_t pa;
+    /* A call may still fault when it pushes: its target is not to be fetched before. */
+    bool certain = !i || i->op != rv_op_call_ind64;
+    if (!certain && !rv_tlb_hit(rv_tlb_at(c->tlb->x, va), va)) return NULL;
+    if (!rv_mmu_try_fetch(c, va, &pa)) return NULL;
+    struct rv_block *b = rv_block_known(c, va, pa);
+    unsigned set = (unsigned)(c->tlb - c->tlbs);
+    if (!b || !b->code[set]) return NULL;
+    rv_jt_put(c, set, va, b->code[set]);
+    return b->code[set];
+}
+
+uint64_t rv_xlate_step(struct rv_interp *c, const struct rv_insn *i, uint64_t with_vec) {
+    struct rv_block *b = block_of(i);
+    bool last = i->flags & RV_I_END;
+    c->end_icount = c->xlate->until - (rv_icount)(c->hot.left + (b->n - i->at)) + 1;
+    /* Alone, an operation may do everything: reach devices, change code and page tables. What
+     * translated code relies on is looked at afterwards. */
+    struct rv_block *one = rv_block_one(b, i->at);
+    c->x.icount = c->end_icount - 1;
+    c->x.rip = one->va;
+    c->block = one;
+    c->single = true;
+    c->changed = false;
+    one->insn[0].op(c, one->insn);
+    c->single = false;
+    c->x.icount = c->end_icount;
+    c->partial = false;
+    c->hot.vec = rv_xlate_vec(c);
+    return last || c->changed || atomic_load_explicit(&c->leave, memory_order_relaxed) ||
+           (with_vec && c->hot.vec == RV_VEC_BARRED);
+}

@@ -1,0 +1,376 @@
+/* One block: a look whether it may run, its instructions one by one, the ways out, and behind them
+ * what runs rarely. */
+#include "vmm/cpu/xlate/translate.h"
+
+#include <stdlib.h>
+
+#include "vmm/base/buf.h"
+#include "vmm/cpu/interp/block.h"
+#include "vmm/cpu/interp/ops.h"
+
+/* More than any block's code. */
+#define CODE_ROOM (48u << 10)
+
+unsigned rv_get_gpr(struct rv_translation *t, unsigned n, unsigned scratch) {
+    if (rv_xlate_host[n] != HNONE) return rv_xlate_host[n];
+    rv_emit_load(&t->e, scratch, rv_mem(HSP, RV_AT_GPR(n)));
+    return scratch;
+}
+
+static void set_gpr(struct rv_translation *t, unsigned n, unsigned from) {
+    if (rv_xlate_host[n] == HNONE)
+        rv_emit_store(&t->e, from, rv_mem(HSP, RV_AT_GPR(n)));
+    else if (rv_xlate_host[n] != from)
+        rv_emit_lea(&t->e, rv_xlate_host[n], rv_mem(from, 0));
+}
+
+static void cold(struct rv_translation *t, struct rv_cold k) {
+    rv_assert(t->colds < RV_COLD_MAX);
+    t->cold[t->colds++] = k;
+}
+
+void rv_slow(struct rv_translation *t, uint8_t *jump) {
+    cold(t, (struct rv_cold){.kind = RV_COLD_STEP, .jump = jump, .i = t->i});
+}
+
+/* ---- ways out ---- */
+
+/* What follows at va, behind a jump whose rel32 is `jump`. In this page it leads to a stub until it
+ * is patched; another page's mapping is asked by way of the jump table. */
+static void way_out(struct rv_translation *t, struct rv_out *out, uint64_t va, uint8_t *jump) {
+    bool here = !((va ^ t->b->va) & RV_PAGE_MASK);
+    *out = (struct rv_out){.how = RV_OUT_JUMP, .va = va, .tb = t->tb, .jump = here ? jump : NULL};
+    cold(t, (struct rv_cold){.kind = here ? RV_COLD_OUT : RV_COLD_TABLE, .jump = jump, .out = out});
+}
+
+/* Goes where the jump table says for out->va; jumps to the returned rel32 when it says nothing. */
+static uint8_t *look_up_fixed(struct rv_translation *t, uint64_t va) {
+    struct rv_emit *e = &t->e;
+    int32_t at = (int32_t)RV_JT_OFFSET - RV_SP_BIAS + (int32_t)(t->tb->set * sizeof(struct rv_jt)) +
+                 (int32_t)(rv_jt_index(va) * sizeof(struct rv_jte));
+    rv_emit_load(e, HCX, rv_mem(HSP, at + (int32_t)offsetof(struct rv_jte, tag)));
+    if ((uint64_t)(int32_t)va == va) {
+        rv_emit_lea(e, HCX, rv_mem(HCX, (int32_t)va));
+    } else {
+        rv_emit_imm(e, H10, va);
+        rv_emit_lea(e, HCX, rv_sum(H10, HCX, 0, 0));
+    }
+    uint8_t *miss = rv_emit_unless_zero(e);
+    rv_emit_jmp_rm(e, rv_mem(HSP, at + (int32_t)offsetof(struct rv_jte, code)));
+    return miss;
+}
+
+/* The code for the address in r10, to r11. Where there is none it is the step's, which raises what
+ * a bad target raises. Uses rcx. */
+static void look_up(struct rv_translation *t) {
+    struct rv_emit *e = &t->e;
+    int32_t at = (int32_t)RV_JT_OFFSET - RV_SP_BIAS + (int32_t)(t->tb->set * sizeof(struct rv_jt));
+    rv_emit_pext(e, HCX, H10, RV_HOT(jump_mask));
+    rv_emit_lea(e, HCX, rv_sum(HCX, HCX, 0, 0));
+    rv_emit_load(e, H11, rv_sum(HSP, HCX, 3, at + (int32_t)offsetof(struct rv_jte, code)));
+    rv_emit_load(e, HCX, rv_sum(HSP, HCX, 3, at + (int32_t)offsetof(struct rv_jte, tag)));
+    rv_emit_lea(e, HCX, rv_sum(H10, HCX, 0, 0));
+    uint8_t *miss = rv_emit_unless_zero(e);
+    cold(t, (struct rv_cold){.kind = RV_COLD_FIND, .jump = miss, .back = e->p, .i = t->i});
+}
+
+/* ---- instructions that are not copied ---- */
+
+/* Stores the 64 bits that put() writes into, below the stack pointer; r10 is the new one then. */
+static struct rv_rm push_room(struct rv_translation *t) {
+    rv_emit_lea(&t->e, H10, rv_mem(H9, -8));
+    return rv_access(t, H10, 8, RV_HOW_WRITE);
+}
+
+static void push_imm(struct rv_translation *t, uint64_t v) {
+    struct rv_emit *e = &t->e;
+    struct rv_rm to = push_room(t);
+    if ((uint64_t)(int32_t)v == v) {
+        rv_emit_insn(e, (struct rv_enc){.w = true, .opcode = 0xc7}, 0, to);
+        rv_put32(e, (uint32_t)v);
+    } else {
+        rv_emit_imm(e, HCX, v);
+        rv_emit_store(e, HCX, to);
+    }
+    rv_emit_lea(e, H9, rv_mem(H10, 0));
+}
+
+static void push_gpr(struct rv_translation *t, unsigned n) {
+    struct rv_rm to = push_room(t);
+    rv_emit_store(&t->e, rv_get_gpr(t, n, HCX), to);
+    rv_emit_lea(&t->e, H9, rv_mem(H10, 0));
+}
+
+static bool push_mem(struct rv_translation *t) {
+    struct rv_rm from;
+    if (!rv_operand(t, 8, RV_HOW_READ, &from)) return false;
+    rv_emit_load(&t->e, H10, from);
+    rv_emit_store(&t->e, H10, RV_HOT(temp[1]));
+    struct rv_rm to = push_room(t);
+    rv_emit_load(&t->e, HCX, RV_HOT(temp[1]));
+    rv_emit_store(&t->e, HCX, to);
+    rv_emit_lea(&t->e, H9, rv_mem(H10, 0));
+    return true;
+}
+
+static void pop_gpr(struct rv_translation *t, unsigned n) {
+    struct rv_rm from = rv_access(t, H9, 8, RV_HOW_READ);
+    unsigned to = rv_xlate_host[n] == HNONE ? HCX : rv_xlate_host[n];
+    rv_emit_load(&t->e, to, from);
+    if (n == RV_RSP) return;
+    rv_emit_lea(&t->e, H9, rv_mem(H9, 8));
+    set_gpr(t, n, to);
+}
+
+static void leave_insn(struct rv_translation *t) {
+    struct rv_rm from = rv_access(t, HBP, 8, RV_HOW_READ);
+    rv_emit_load(&t->e, HCX, from);
+    rv_emit_lea(&t->e, H9, rv_mem(HBP, 8));
+    rv_emit_lea(&t->e, HBP, rv_mem(HCX, 0));
+}
+
+static void lea(struct rv_translation *t) {
+    const struct rv_insn *i = t->i;
+    unsigned n = rv_gpr_number(i->r1);
+    if (i->size == 2) {
+        rv_offset(t, H10);
+        unsigned to = rv_get_gpr(t, n, HCX);
+        rv_emit_insn(&t->e, (struct rv_enc){.opsize = true, .opcode = 0x8b}, to, rv_reg(H10));
+        set_gpr(t, n, to);
+        return;
+    }
+    unsigned to = rv_xlate_host[n] == HNONE ? H10 : rv_xlate_host[n];
+    if (i->size == 4 && i->asize == 8) {
+        rv_offset(t, H10);
+        rv_emit_insn(&t->e, (struct rv_enc){.opcode = 0x8b}, to, rv_reg(H10));
+    } else {
+        rv_offset(t, to);
+    }
+    set_gpr(t, n, to);
+}
+
+static void ret(struct rv_translation *t) {
+    struct rv_emit *e = &t->e;
+    rv_emit_load(e, H10, rv_access(t, H9, 8, RV_HOW_READ));
+    look_up(t);
+    rv_emit_lea(e, H9, rv_mem(H9, 8 + (int32_t)t->i->imm));
+    rv_emit_jmp_rm(e, rv_reg(H11));
+}
+
+/* JMP and CALL through a register or memory. */
+static bool indirect(struct rv_translation *t, bool call) {
+    struct rv_emit *e = &t->e;
+    const struct rv_insn *i = t->i;
+    if (i->r1) {
+        unsigned n = rv_gpr_number(i->r1);
+        rv_emit_lea(e, H10, rv_mem(rv_get_gpr(t, n, H10), 0));
+    } else {
+        struct rv_rm from;
+        if (!rv_operand(t, 8, RV_HOW_READ, &from)) return false;
+        rv_emit_load(e, H10, from);
+    }
+    look_up(t);
+    if (!call) {
+        rv_emit_jmp_rm(e, rv_reg(H11));
+        return true;
+    }
+    rv_emit_store(e, H11, RV_HOT(temp[1]));
+    push_imm(t, t->b->va + i->off + i->len);
+    rv_emit_jmp_rm(e, RV_HOT(temp[1]));
+    return true;
+}
+
+static int condition(rv_op op) {
+    for (int cc = 0; cc < 16; cc++)
+        if (op == rv_jcc64_ops[cc]) return cc;
+    return -1;
+}
+
+/* What is neither copied nor stepped. False: it is none of these, or must be stepped. */
+static bool special(struct rv_translation *t, bool *ended) {
+    const struct rv_insn *i = t->i;
+    struct rv_emit *e = &t->e;
+    uint64_t next = t->b->va + i->off + i->len;
+    int cc = condition(i->op);
+    *ended = i->flags & RV_I_END;
+    if (cc >= 0) {
+        way_out(t, &t->tb->out[0], i->imm, rv_emit_jcc(e, (unsigned)cc));
+        way_out(t, &t->tb->out[1], next, rv_emit_jmp(e));
+    } else if (i->op == rv_op_jmp64) {
+        way_out(t, &t->tb->out[0], i->imm, rv_emit_jmp(e));
+    } else if (i->op == rv_op_call64) {
+        push_imm(t, next);
+        way_out(t, &t->tb->out[0], i->imm, rv_emit_jmp(e));
+    } else if (i->op == rv_op_ret64) {
+        ret(t);
+    } else if (i->op == rv_op_jmp_ind64) {
+        return indirect(t, false);
+    } else if (i->op == rv_op_call_ind64) {
+        return indirect(t, true);
+    } else if (i->op == rv_op_nop) {
+        return true;
+    } else if (i->op == rv_op_push_r64) {
+        push_gpr(t, rv_gpr_number(i->r1));
+    } else if (i->op == rv_op_pop_r64) {
+        pop_gpr(t, rv_gpr_number(i->r1));
+    } else if (i->op == rv_op_push && i->size == 8 && i->ext == 2) {
+        push_imm(t, i->imm);
+    } else if (i->op == rv_op_push && i->size == 8 && i->ext == 1) {
+        return push_mem(t);
+    } else if (i->op == rv_op_leave_insn && i->size == 8) {
+        leave_insn(t);
+    } else if (i->op == rv_op_lea || i->op == rv_lea_ops[1] || i->op == rv_lea_ops[2] ||
+               i->op == rv_lea_ops[3]) {
+        lea(t);
+    } else {
+        return false;
+    }
+    return true;
+}
+
+/* ---- one instruction ---- */
+
+static void step_here(struct rv_translation *t) {
+    struct rv_emit *e = &t->e;
+    rv_slow(t, rv_emit_jmp(e));
+}
+
+/* Translates the instruction in hand; true when the block ends with it. What is no instruction is
+ * stepped, too. */
+static bool instruction(struct rv_translation *t, bool valid) {
+    const struct rv_insn *i = t->i;
+    uint8_t *start = t->e.p;
+    unsigned colds = t->colds;
+    bool ended = i->flags & RV_I_END;
+    bool known = valid && i->op != rv_op_ud && i->op != rv_op_too_long;
+    if (!known || !(special(t, &ended) || rv_mangle(t))) {
+        /* What was begun in vain is taken back. */
+        t->e.p = start;
+        t->colds = colds;
+        step_here(t);
+        ended = i->flags & RV_I_END;
+    }
+    for (unsigned n = colds; n < t->colds; n++)
+        if (t->cold[n].kind == RV_COLD_STEP) t->cold[n].back = t->e.p;
+    return ended;
+}
+
+/* ---- one block ---- */
+
+/* LEA reg, [RIP + target]; reg is r8 to r15. */
+static void address_of(struct rv_emit *e, unsigned reg, const uint8_t *target) {
+    rv_put8(e, 0x4c);
+    rv_put8(e, 0x8d);
+    rv_put8(e, 0x05 | (reg & 7) << 3);
+    rv_put32(e, 0);
+    rv_patch(e->p - 4, target);
+}
+
+static void write_cold(struct rv_translation *t, const struct rv_cold *k) {
+    struct rv_emit *e = &t->e;
+    struct rv_xlate *x = t->c->xlate;
+    rv_patch(k->jump, e->p);
+    switch (k->kind) {
+    case RV_COLD_FIND:
+        rv_emit_imm(e, HCX, (uint64_t)(uintptr_t)k->i);
+        address_of(e, H11, k->back);
+        rv_patch(rv_emit_jmp(e), x->rw + x->find_step);
+        break;
+    case RV_COLD_STEP: {
+        rv_emit_imm(e, HCX, (uint64_t)(uintptr_t)k->i);
+        address_of(e, H10, k->back);
+        rv_patch(rv_emit_jmp(e), x->rw + (t->vec ? x->step_vec : x->step));
+        break;
+    }
+    case RV_COLD_TABLE: {
+        uint8_t *miss = look_up_fixed(t, k->out->va);
+        const uint8_t *jump = e->p;
+        rv_emit_jmp_rm(e, rv_reg(H11));
+        rv_patch(miss, e->p);
+        rv_emit_imm(e, H10, k->out->va);
+        rv_emit_imm(e, HCX, (uint64_t)(uintptr_t)k->out);
+        address_of(e, H11, jump);
+        rv_patch(rv_emit_jmp(e), x->rw + x->find_leave);
+        break;
+    }
+    case RV_COLD_OUT:
+        k->out->stub = e->p;
+        rv_emit_imm(e, HCX, (uint64_t)(uintptr_t)k->out);
+        rv_patch(rv_emit_jmp(e), x->rw + x->leave);
+        break;
+    case RV_COLD_VEC:
+        rv_emit_imm(e, H11, (uint64_t)(uintptr_t)k->out);
+        address_of(e, H10, k->back);
+        rv_patch(rv_emit_jmp(e), x->rw + x->load_vec);
+        break;
+    }
+}
+
+/* Vector registers in the host's, and enough left to run the whole block. */
+static void prologue(struct rv_translation *t) {
+    struct rv_emit *e = &t->e;
+    struct rv_out *count = &t->tb->out[2], *vec = &t->tb->out[3];
+    *count = (struct rv_out){.how = RV_OUT_COUNT, .tb = t->tb};
+    *vec = (struct rv_out){.how = RV_OUT_VEC, .tb = t->tb};
+    if (t->vec) {
+        rv_emit_load(e, HCX, RV_HOT(vec));
+        uint8_t *not_live = rv_emit_unless_zero(e);
+        cold(t, (struct rv_cold){.kind = RV_COLD_VEC, .jump = not_live, .back = e->p, .out = vec});
+    }
+    rv_emit_load(e, HCX, RV_HOT(left));
+    rv_emit_lea(e, HCX, rv_mem(HCX, -(int32_t)t->b->n));
+    rv_emit_store(e, HCX, RV_HOT(left));
+    /* Its upper half is not zero when it is negative. */
+    rv_emit_insn(e, (struct rv_enc){.opcode = 0x8b}, HCX, rv_mem(HSP, RV_AT(hot.left) + 4));
+    cold(t, (struct rv_cold){.kind = RV_COLD_OUT, .jump = rv_emit_unless_zero(e), .out = count});
+}
+
+static bool decode(struct rv_translation *t, ZydisDecoder *z, const uint8_t *bytes, size_t size,
+                   const struct rv_insn *i) {
+    struct rv_decode *d = &t->d;
+    d->bytes = bytes + i->off;
+    d->rip = t->b->va + i->off;
+    return ZYAN_SUCCESS(ZydisDecoderDecodeFull(z, d->bytes, size - i->off, &d->z, d->op));
+}
+
+static void write_block(struct rv_translation *t, const uint8_t *bytes) {
+    struct rv_block *b = t->b;
+    ZydisDecoder z;
+    rv_decode_init(t->c, &z);
+    for (unsigned n = 0; n < b->n; n++)
+        if (decode(t, &z, bytes, b->len, &b->insn[n]) && rv_is_vec(&t->d)) t->vec = true;
+    prologue(t);
+    bool ended = false;
+    for (unsigned n = 0; n < b->n; n++) {
+        t->i = &b->insn[n];
+        ended = instruction(t, decode(t, &z, bytes, b->len, t->i));
+    }
+    if (!ended) way_out(t, &t->tb->out[1], b->va + b->len, rv_emit_jmp(&t->e));
+    for (unsigned n = 0; n < t->colds; n++) write_cold(t, &t->cold[n]);
+}
+
+struct rv_tb *rv_translate(struct rv_interp *c, struct rv_block *b) {
+    struct rv_xlate *x = c->xlate;
+    uint64_t off = rv_ram_offset(c->ram, b->pa);
+    if (b->crosses || off == UINT64_MAX) return NULL;
+    if (x->size - x->used < CODE_ROOM) {
+        while (x->all) rv_unlink_tb(c, x->all);
+        x->used = x->start;
+    }
+    struct rv_tb *tb = rv_alloc(sizeof *tb);
+    tb->b = b;
+    tb->set = (unsigned)(c->tlb - c->tlbs);
+    tb->code = x->rw + x->used;
+    tb->entry = rv_code_rx(x, tb->code);
+    struct rv_translation t = {.c = c, .b = b, .tb = tb, .e.p = tb->code};
+    write_block(&t, c->ram->host + off);
+    rv_assert(t.e.p <= x->rw + x->size);
+    x->used = ((size_t)(t.e.p - x->rw) + 15) & ~(size_t)15;
+    tb->next = x->all;
+    tb->prev = &x->all;
+    if (x->all) x->all->prev = &tb->next;
+    x->all = tb;
+    b->tb[tb->set] = tb;
+    b->code[tb->set] = tb->entry;
+    return tb;
+}

@@ -1,0 +1,63 @@
+/* Translating one block: what translate.c, mangle.c and memory.c share. */
+#ifndef RV_VMM_CPU_XLATE_TRANSLATE_H
+#define RV_VMM_CPU_XLATE_TRANSLATE_H
+
+#include "vmm/cpu/interp/decode.h"
+#include "vmm/cpu/xlate/xlate.h"
+
+/* Something to be written behind the block's code, because it runs rarely. */
+struct rv_cold {
+    enum { RV_COLD_STEP, RV_COLD_FIND, RV_COLD_OUT, RV_COLD_TABLE, RV_COLD_VEC } kind;
+    uint8_t *jump;           /* rel32 that is to lead there */
+    const uint8_t *back;     /* STEP, FIND, VEC: where it leads back */
+    const struct rv_insn *i; /* STEP, FIND */
+    struct rv_out *out;      /* OUT, VEC: the way out; TABLE: the way when the table has no entry */
+};
+#define RV_COLD_MAX (RV_BLOCK_INSNS * 3 + 8)
+
+struct rv_translation {
+    struct rv_interp *c;
+    struct rv_block *b;
+    struct rv_tb *tb;
+    struct rv_emit e;
+    struct rv_decode d;
+    const struct rv_insn *i; /* the instruction in hand */
+    bool vec;                /* the block has SSE instructions: xmm registers are live in it */
+    unsigned colds;
+    struct rv_cold cold[RV_COLD_MAX];
+    /* Jumps to the step of the instruction in hand, and where it comes back: see rv_slow_here. */
+    unsigned first_cold;
+};
+
+/* Host register of guest register n, or HNONE. */
+extern const uint8_t rv_xlate_host[RV_GPRS];
+static inline unsigned rv_gpr_number(uint16_t offset) {
+    return (unsigned)(offset - offsetof(struct rv_interp, x.gpr)) / 8;
+}
+/* Loads guest register n to a host register, or says where it is already. */
+unsigned rv_get_gpr(struct rv_translation *t, unsigned n, unsigned scratch);
+
+/* The rel32 at jump is to lead to a step of the instruction in hand, from where translated code
+ * goes on behind that instruction. */
+void rv_slow(struct rv_translation *t, uint8_t *jump);
+
+/* ---- memory.c: writes code that keeps flags and leaves rcx free ---- */
+
+enum rv_access_how { RV_HOW_READ, RV_HOW_WRITE, RV_HOW_ALIGNED = 2 /* 16 bytes, or #GP */ };
+
+/* The host's address of the memory operand of the instruction in hand, for an access of size
+ * bytes, after a look into the TLB. Uses rcx, r10 and r11, and the result uses r11 and may use r10.
+ * False when only the interpreter can do it. */
+bool rv_operand(struct rv_translation *t, unsigned size, unsigned how, struct rv_rm *out);
+/* The same for the linear address in host register va (a mapped one, or r10). */
+struct rv_rm rv_access(struct rv_translation *t, unsigned va, unsigned size, unsigned how);
+/* LEA: the operand's offset, cut to the address size, to host register dst. */
+void rv_offset(struct rv_translation *t, unsigned dst);
+
+/* ---- mangle.c ---- */
+
+/* Copies the instruction in hand with its operands replaced. False when it cannot be copied. */
+bool rv_mangle(struct rv_translation *t);
+bool rv_is_vec(const struct rv_decode *d);
+
+#endif
