@@ -326,10 +326,15 @@ static int seek_landmark(struct rv_machine *m, const struct rv_landmark *wanted,
     points[n] = (struct rv_watchpoint){.addr = wanted->at, .len = 1, .access = RV_WATCH_EXEC};
     struct rv_watch both = {.point = points, .n = n + 1, .hit = seek_hit, .ctx = m};
     m->here = *wanted;
-    m->found = m->watch_stop = false;
-    e->watch(m->engine, &both);
-    int r = e->run(m->engine, until, want_window, err);
-    e->watch(m->engine, m->watch);
+    m->watch_stop = false;
+    /* Where a run begins nothing is hit. */
+    m->found = rv_landmark_is(wanted, m->engine, &m->ram, &m->candidates);
+    int r = RV_RUN_WATCH;
+    if (!m->found) {
+        e->watch(m->engine, &both);
+        r = e->run(m->engine, until, want_window, err);
+        e->watch(m->engine, m->watch);
+    }
     free(points);
     if (r != RV_RUN_WATCH || !m->found) return r;
     m->landmark = &m->here;

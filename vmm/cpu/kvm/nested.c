@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <time.h>
 
 #include "vmm/base/buf.h"
 #include "vmm/cpu/interp/interp.h"
@@ -19,8 +20,11 @@
 /* Instructions interpreted after each trap before the guest goes back to the hardware: going there
  * and coming out again costs more than these. */
 #define STRETCH 400
-/* The same after a kick, in search of a trap. */
+/* The same after a kick, in search of a trap: so many instructions at most, in steps, and so long.
+ */
 #define KICK_STRETCH 20000
+#define KICK_STEP    500
+#define KICK_NS      200000ull
 /* And where the hardware refuses the state. */
 #define REFUSED_STRETCH 2000
 
@@ -44,7 +48,8 @@ struct rv_nested {
     bool flush;     /* hardware may hold translations that do not count any more */
     bool searching; /* a kick is being answered: until search_until a trap is hoped for */
     rv_icount search_until;
-    pthread_t thread; /* that run() was last called on */
+    uint64_t search_end; /* ns, CLOCK_MONOTONIC */
+    pthread_t thread;    /* that run() was last called on */
     bool has_thread;
     atomic_bool kicked, inside, entered;
     struct rv_nested_counts counts;
@@ -66,7 +71,9 @@ static void to_hardware(struct rv_nested *n) {
     if (n->side == ON_HARDWARE) return;
     n->interp->ops->get(n->interp, &n->x);
     n->side = ON_HARDWARE;
-    n->flush = true;
+    /* What the interpreter wrote to page tables without having them dropped, hardware need not know
+     * either. */
+    n->flush |= rv_interp_dropped(n->interp);
 }
 
 static rv_icount interp_count(struct rv_nested *n) { return n->interp->ops->icount(n->interp); }
@@ -82,6 +89,13 @@ static bool unusual(const struct rv_x86 *x) {
 }
 
 /* ---- kicks ---- */
+
+/* How long a search may last has to do with the host alone: where it ends is recorded. */
+static uint64_t wall(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * RV_NSEC + (uint64_t)t.tv_nsec;
+}
 
 static int listen(struct rv_nested *n, struct rv_err *err) {
     pthread_t self = pthread_self();
@@ -202,11 +216,12 @@ static void search(struct rv_nested *n) {
     to_interp(n);
     n->searching = true;
     n->search_until = interp_count(n) + KICK_STRETCH;
+    n->search_end = wall() + KICK_NS;
     n->counts.kicks++;
 }
 
 static int on_interp(struct rv_nested *n, bool want_window, struct rv_err *err) {
-    rv_icount now = interp_count(n), until = n->searching ? n->search_until : n->stay_until;
+    rv_icount now = interp_count(n), until = n->searching ? now + KICK_STEP : n->stay_until;
     int r = interp_run(n, until > now ? until : now + 1, want_window, err);
     if (r == RV_RUN_KICKED) {
         search(n);
@@ -216,8 +231,10 @@ static int on_interp(struct rv_nested *n, bool want_window, struct rv_err *err) 
     if (r == RV_RUN_ATTENTION) stay(n, STRETCH);
     if (r != RV_RUN_UNTIL) return r;
     n->interp->ops->get(n->interp, &n->x);
-    if (unusual(&n->x) || interp_count(n) < until) return RV_RUN_UNTIL;
+    /* A trap by the last instruction is answered first. */
+    if (unusual(&n->x) || n->bus->attention || interp_count(n) < until) return RV_RUN_UNTIL;
     if (n->searching) {
+        if (interp_count(n) < n->search_until && wall() < n->search_end) return RV_RUN_UNTIL;
         n->searching = false;
         n->counts.landmarks++;
         stay(n, 0);

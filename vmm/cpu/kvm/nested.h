@@ -31,6 +31,8 @@ struct rv_nested_vm {
     size_t shim_size;
     struct rv_ram *ram;
     uint64_t *dirty_log; /* a bit a page */
+    bool logging;        /* KVM keeps that log */
+    bool log_by_hand;    /* pages stay in KVM's log until they are cleared */
     void *vendor;        /* what the vendor's half keeps; freed with the rest */
 };
 

@@ -76,6 +76,16 @@ static int add_slot(struct rv_nested_vm *v, unsigned slot, uint64_t at, uint8_t 
     return 0;
 }
 
+/* To look again at pages that did not change costs less than to have KVM notice each page's next
+ * write, up to about so many pages. */
+#define LOG_LIMIT 2048
+
+static void log_by_hand(struct rv_nested_vm *v) {
+    struct kvm_enable_cap cap = {.cap = KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2,
+                                 .args = {KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE}};
+    v->log_by_hand = ioctl(v->vm, KVM_ENABLE_CAP, &cap) == 0;
+}
+
 static int make_memory(struct rv_nested_vm *v, struct rv_err *err) {
     v->shim_size = RV_L1_NPT + npt_size(v->ram);
     void *p = mmap(NULL, v->shim_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -85,8 +95,9 @@ static int make_memory(struct rv_nested_vm *v, struct rv_err *err) {
     pml4[0] = RV_L1_PDPT | 3;
     pdpt[0] = RV_L1_PD | 3;
     for (uint64_t i = 0; i < 512; i++) pd[i] = i << 21 | 0x83;
+    log_by_hand(v);
     int r = add_slot(v, 0, 0, v->shim, v->shim_size, 0, err);
-    if (!r) r = add_slot(v, 1, RV_L1_RAM, v->ram->host, v->ram->size, KVM_MEM_LOG_DIRTY_PAGES, err);
+    if (!r) r = add_slot(v, 1, RV_L1_RAM, v->ram->host, v->ram->size, 0, err);
     v->dirty_log = rv_alloc((size_t)((v->ram->size >> RV_PAGE_SHIFT) + 63) / 64 * 8);
     return r;
 }
@@ -100,15 +111,26 @@ void rv_nested_map_ram(struct rv_nested_vm *v, uint64_t type) {
 
 void rv_nested_collect_dirty(struct rv_nested_vm *v) {
     struct kvm_dirty_log log = {.slot = 1, .dirty_bitmap = v->dirty_log};
-    uint64_t pages = v->ram->size >> RV_PAGE_SHIFT;
-    if (ioctl(v->vm, KVM_GET_DIRTY_LOG, &log)) {
-        /* Without it, everything may have been written. */
+    uint64_t pages = v->ram->size >> RV_PAGE_SHIFT, found = 0;
+    /* KVM maps RAM in large pieces only as long as it keeps no log: it begins when first needed. */
+    if (!v->logging || ioctl(v->vm, KVM_GET_DIRTY_LOG, &log)) {
+        struct rv_err ignored;
+        v->logging = !add_slot(v, 1, RV_L1_RAM, v->ram->host, v->ram->size, KVM_MEM_LOG_DIRTY_PAGES,
+                               &ignored);
         memset(v->ram->dirty, 1, pages);
         return;
     }
     for (uint64_t i = 0; i < (pages + 63) / 64; i++)
-        for (uint64_t bits = v->dirty_log[i]; bits; bits &= bits - 1)
-            v->ram->dirty[i * 64 + (uint64_t)__builtin_ctzll(bits)] = 1;
+        for (uint64_t bits = v->dirty_log[i]; bits; bits &= bits - 1) {
+            uint64_t page = i * 64 + (uint64_t)__builtin_ctzll(bits);
+            if (page < pages) v->ram->dirty[page] = 1;
+            found++;
+        }
+    if (!v->log_by_hand || found <= LOG_LIMIT) return;
+    struct kvm_clear_dirty_log clear = {
+        .slot = 1, .num_pages = (uint32_t)pages, .dirty_bitmap = v->dirty_log};
+    /* Refused, the pages stay in the log, which costs time alone. */
+    (void)ioctl(v->vm, KVM_CLEAR_DIRTY_LOG, &clear);
 }
 
 /* ---- life ---- */
