@@ -27,7 +27,7 @@ _retro() {
     replay) options="--to --engine --quiet --kernel --initrd --json --verbose --help" ;;
     info | doctor) options="--json --help" ;;
     events) options="--kind --from --to --json --help" ;;
-    lockstep) options="--engines --every --from --to --kernel --initrd --quiet --help" ;;
+    lockstep) options="--engines --every --from --to --eager --kernel --initrd --quiet --help" ;;
     verify) options="--quiet --help" ;;
     salvage) options="--output --force --help" ;;
     esac
