@@ -9,7 +9,7 @@ import matrix
 import retrotest
 from retrotest import linux, retro
 
-EVERY = os.environ.get("RV_LOCKSTEP_EVERY", "1 7 1000").split()
+EVERY = os.environ.get("RV_LOCKSTEP_EVERY", "97 1000").split()
 TO = os.environ.get("RV_LOCKSTEP_TO", "300M")
 
 
