@@ -31,7 +31,7 @@ _retro() {
     index) options="--force --engine --quiet --kernel --initrd --verbose --help" ;;
     info | doctor) options="--json --help" ;;
     events) options="--kind --from --to --json --help" ;;
-    lockstep) options="--engines --every --from --to --kernel --initrd --quiet --help" ;;
+    lockstep) options="--engines --every --from --to --eager --kernel --initrd --quiet --help" ;;
     verify) options="--quiet --help" ;;
     salvage) options="--output --force --help" ;;
     lift) options="--output --force --engine --help" ;;
