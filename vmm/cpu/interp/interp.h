@@ -254,11 +254,12 @@ struct rv_interp {
     struct rv_watching w;
     const struct rv_interp_hooks *hooks; /* NULL: everything is interpreted */
     struct rv_xlate *xlate;              /* the hooks' own */
+    size_t room;                         /* bytes mapped for this structure and what is around it */
 };
 
-/* For engines that run the guest elsewhere in between: takes over at state *x, and counts on nothing
- * about RAM that it knew before. Cheaper than set(): decoded code is looked at again only where it
- * runs. The count of instructions goes on. */
+/* For engines that run the guest elsewhere in between: takes over at state *x, and counts on
+ * nothing about RAM that it knew before. Cheaper than set(): decoded code is looked at again only
+ * where it runs. The count of instructions goes on. */
 void rv_interp_resume(struct rv_engine *e, const struct rv_x86 *x);
 
 /* ---- operands ---- */
