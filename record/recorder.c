@@ -24,6 +24,7 @@ struct rv_recorder {
     struct rv_nondet *inner;
     struct rv_trace_writer *writer;
     bool by_trap;
+    bool knows_epoch;
     uint64_t epoch; /* wall time at power-on, seconds since 1970 UTC */
     int failed;
     struct rv_err failure;
@@ -108,7 +109,7 @@ static int rec_query(struct rv_nondet *nd, struct rv_point at, enum rv_source so
                      uint64_t *value, struct rv_err *err) {
     struct rv_recorder *r = of(nd);
     int code = 0;
-    if (source == RV_SRC_RTC)
+    if (source == RV_SRC_RTC && r->knows_epoch)
         *value = r->epoch;
     else
         code = r->inner->ops->query(r->inner, at, source, value, err);
@@ -124,9 +125,9 @@ static int rec_query(struct rv_nondet *nd, struct rv_point at, enum rv_source so
     return code;
 }
 
-/* What comes next comes between two traps: says where. */
+/* What comes next comes between two traps: says where, unless instructions are counted. */
 static void landmark(struct rv_recorder *r, const struct rv_next *q) {
-    if (!q->landmark || r->marked == q->landmark) return;
+    if (!r->by_trap || !q->landmark || r->marked == q->landmark) return;
     r->marked = q->landmark;
     uint8_t data[16];
     memcpy(data, &q->landmark->gpr, 8);
@@ -251,7 +252,7 @@ static const struct rv_nondet_ops recorder_ops = {
 };
 
 int rv_recorder_new(struct rv_recorder **out, struct rv_nondet *inner,
-                    struct rv_trace_writer *writer, bool by_trap, uint64_t epoch,
+                    struct rv_trace_writer *writer, bool by_trap, const uint64_t *epoch,
                     struct rv_err *err) {
     (void)err;
     struct rv_recorder *r = rv_alloc(sizeof *r);
@@ -259,7 +260,8 @@ int rv_recorder_new(struct rv_recorder **out, struct rv_nondet *inner,
     r->inner = inner;
     r->writer = writer;
     r->by_trap = by_trap;
-    r->epoch = epoch;
+    r->knows_epoch = epoch;
+    if (epoch) r->epoch = *epoch;
     r->flushed_at = wall();
     r->flush_every = FLUSH_FIRST_NS;
     *out = r;

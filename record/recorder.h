@@ -9,11 +9,11 @@
 
 struct rv_recorder; /* opaque */
 
-/* inner and writer are borrowed and outlive the recorder. by_trap as in the machine's config. epoch
- * is the answer to the question for the wall time at power-on, which the trace's header shows too:
- * so it was asked before. */
+/* inner and writer are borrowed and outlive the recorder. by_trap as in the machine's config.
+ * epoch, if not NULL, is the answer to the question for the wall time at power-on: the trace's
+ * header shows it too, so it was asked before. */
 int rv_recorder_new(struct rv_recorder **out, struct rv_nondet *inner,
-                    struct rv_trace_writer *writer, bool by_trap, uint64_t epoch,
+                    struct rv_trace_writer *writer, bool by_trap, const uint64_t *epoch,
                     struct rv_err *err);
 void rv_recorder_free(struct rv_recorder *r);
 struct rv_nondet *rv_recorder_nondet(struct rv_recorder *r);

@@ -115,7 +115,7 @@ int rv_record_begin(struct rv_record **out, const struct rv_record_config *confi
             code = rv_trace_writer_add_blob(r->writer, boot_images[i]->data, boot_images[i]->len,
                                             &hash, err);
         }
-    if (!code) code = rv_recorder_new(&r->recorder, live, r->writer, mc->by_trap, epoch, err);
+    if (!code) code = rv_recorder_new(&r->recorder, live, r->writer, mc->by_trap, &epoch, err);
     if (!code) {
         struct rv_nondet *nd = rv_recorder_nondet(r->recorder);
         if (wrap) nd = wrap(ctx, nd);

@@ -417,4 +417,9 @@ int rv_player_load(struct rv_player *p, struct rv_cursor *in, struct rv_err *err
     return rv_trace_cursor_seek_ordinal(p->cursor, ordinal, err);
 }
 
+void rv_player_progress(const struct rv_player *p, uint64_t *events, uint64_t *bytes) {
+    *events = rv_trace_cursor_ordinal(p->cursor);
+    *bytes = p->effect_done;
+}
+
 uint64_t rv_player_events(const struct rv_player *p) { return p->events; }

@@ -216,6 +216,14 @@ static bool show_meter(const struct guest *g) {
     return isatty(STDERR_FILENO) && !g->json && (g->quiet || !isatty(STDOUT_FILENO));
 }
 
+static void add_hardware(const struct guest *g, struct rv_machine *m, struct retro_summary *s,
+                         struct rv_nested_counts *counts) {
+    s->verbose = g->verbose;
+    if (g->config.engine != &rv_engine_nested) return;
+    *counts = rv_nested_counts(rv_machine_engine(m));
+    s->nested = counts;
+}
+
 static int do_run(struct guest *g) {
     struct rv_err err = {0};
     struct rv_live *live = NULL;
@@ -241,8 +249,10 @@ static int do_run(struct guest *g) {
     if (r) {
         status = retro_error(&err);
     } else {
+        struct rv_nested_counts counts;
         struct retro_summary s = {
             .verb = "ran", .seconds = seconds, .end = end, .engine = g->config.engine->name};
+        add_hardware(g, m, &s, &counts);
         retro_print_summary(&s, g->json);
     }
     rv_live_free(live); /* first: its thread kicks the machine */
@@ -291,6 +301,8 @@ static int do_record(struct guest *g) {
                                   .trace_bytes = st.bytes,
                                   .image_bytes = st.blob_bytes,
                                   .engine = g->config.engine->name};
+        struct rv_nested_counts counts;
+        add_hardware(g, rv_record_machine(rec), &s, &counts);
         retro_print_summary(&s, g->json);
     }
     rv_live_free(live); /* first: its thread kicks the machine */

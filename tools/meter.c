@@ -42,16 +42,19 @@ static void draw(struct retro_meter *m, rv_icount at, double now) {
     m->shown = true;
 }
 
+void retro_meter_show(struct retro_meter *m, rv_icount at, rv_icount total) {
+    if (!m->show) return;
+    m->total = total;
+    double now = retro_now();
+    if (now - m->started <= FIRST_SECONDS || now - m->last <= EVERY_SECONDS) return;
+    draw(m, at, now);
+    m->last = now;
+}
+
 static int meter_horizon(struct rv_nondet *nd, struct rv_point at, struct rv_horizon *h,
                          struct rv_err *err) {
     struct retro_meter *m = (struct retro_meter *)nd;
-    if (m->show) {
-        double now = retro_now();
-        if (now - m->started > FIRST_SECONDS && now - m->last > EVERY_SECONDS) {
-            draw(m, at.icount, now);
-            m->last = now;
-        }
-    }
+    retro_meter_show(m, at.icount, m->total);
     return m->inner->ops->horizon(m->inner, at, h, err);
 }
 

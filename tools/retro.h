@@ -8,7 +8,9 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "trace-format/writer.h"
 #include "vmm/base/err.h"
+#include "vmm/cpu/kvm/probe.h"
 #include "vmm/machine.h"
 
 /* Exit statuses; documented in retro(1). */
@@ -31,7 +33,8 @@ struct retro_command {
     int (*main)(int argc, char **argv); /* argv[0] is the subcommand; returns an exit status */
 };
 extern const struct retro_command retro_cmd_run, retro_cmd_record, retro_cmd_replay, retro_cmd_info,
-    retro_cmd_events, retro_cmd_verify, retro_cmd_salvage, retro_cmd_doctor, retro_cmd_lockstep;
+    retro_cmd_events, retro_cmd_verify, retro_cmd_salvage, retro_cmd_doctor, retro_cmd_lift,
+    retro_cmd_lockstep, retro_cmd_index, retro_cmd_gdb;
 
 /* Prints "retro: <message>" to stderr and returns the exit status of err->code. */
 int retro_error(const struct rv_err *err);
@@ -51,7 +54,6 @@ bool retro_parse_position(const char *text, rv_icount *position);
 int retro_engine(const char *name, bool verbose, const struct rv_engine_ops **out,
                  struct rv_err *err);
 
-struct rv_kvm_report;
 /* What this host's engines do, in instructions a second; 0 where one does not work. *kvm is filled
  * as rv_kvm_probe does, and *kvm_err says why there is no KVM (code 0: there is one). */
 struct retro_speeds {
@@ -76,7 +78,27 @@ void retro_restore_terminal(void);
 struct retro_meter;
 struct retro_meter *retro_meter_new(bool show, const char *verb, rv_icount total);
 struct rv_nondet *retro_meter_wrap(void *meter, struct rv_nondet *inner);
+/* For work that is not one run: shows how far it is, when that is due. */
+void retro_meter_show(struct retro_meter *m, rv_icount at, rv_icount total);
 void retro_meter_free(struct retro_meter *m); /* clears the line */
+
+/* lift.c: whether the positions of a trace are traps, for want of a count of instructions. */
+int retro_is_by_trap(const char *path, bool *by_trap, struct rv_err *err);
+/* Replays such a trace on a software engine and writes it anew to out with instructions for
+ * positions; out may be path itself, which is then replaced at the end. A stop request leaves
+ * things as they were, with RV_E_INTERRUPTED. */
+struct retro_lift {
+    const char *path, *out;
+    const struct rv_engine_ops *engine;
+    bool overwrite; /* out may exist */
+    struct retro_meter *meter;
+};
+struct retro_lift_result {
+    struct rv_end end;
+    uint64_t landmarks, candidates; /* places between traps, and states looked at for them */
+    struct rv_trace_writer_stats stats;
+};
+int retro_lift(const struct retro_lift *how, struct retro_lift_result *result, struct rv_err *err);
 
 /* summary.c: the line at the end of run, record and replay. */
 struct retro_summary {
@@ -88,7 +110,9 @@ struct retro_summary {
     bool has_trace;
     uint64_t trace_bytes, image_bytes;
     const char *engine;
-    const char *note; /* appended, or NULL */
+    const char *note;                      /* appended, or NULL */
+    const struct rv_nested_counts *nested; /* of the engine, or NULL */
+    bool verbose;
 };
 void retro_print_summary(const struct retro_summary *s, bool json);
 double retro_now(void); /* seconds, monotonic */

@@ -41,21 +41,56 @@ void retro_print_text(FILE *out, const uint8_t *data, size_t len) {
 
 static void hex(char out[17], uint64_t v) { snprintf(out, 17, "%016" PRIx64, v); }
 
+static json_t *hardware(const struct rv_nested_counts *c) {
+    json_t *o = json_pack("{s:I, s:I, s:I, s:I, s:I}", "exits", (json_int_t)c->exits, "interpreted",
+                          (json_int_t)c->interpreted, "kicks", (json_int_t)c->kicks, "landmarks",
+                          (json_int_t)c->landmarks, "refused", (json_int_t)c->refused);
+    json_t *by = json_object();
+    for (unsigned i = 0; i < RV_COUNT(c->by) && c->by[i].name; i++)
+        json_object_set_new(by, c->by[i].name, json_integer((json_int_t)c->by[i].count));
+    json_object_set_new(o, "by_kind", by);
+    return o;
+}
+
+/* What the hardware was left for, most often first. */
+static void print_hardware(const struct rv_nested_counts *c) {
+    char a[32], b[32];
+    fprintf(stderr, "retro: %s exits (", retro_group(c->exits, a));
+    uint64_t below = UINT64_MAX;
+    const char *sep = "";
+    for (;;) {
+        uint64_t most = 0;
+        for (unsigned i = 0; i < RV_COUNT(c->by) && c->by[i].name; i++)
+            if (c->by[i].count < below && c->by[i].count > most) most = c->by[i].count;
+        if (!most) break;
+        for (unsigned i = 0; i < RV_COUNT(c->by) && c->by[i].name; i++)
+            if (c->by[i].count == most) {
+                fprintf(stderr, "%s%s %s", sep, c->by[i].name, retro_group(most, a));
+                sep = ", ";
+            }
+        below = most;
+    }
+    fprintf(stderr, "), %s instructions interpreted, %s kicks, ", retro_group(c->interpreted, a),
+            retro_group(c->kicks, b));
+    fprintf(stderr, "%s places between traps\n", retro_group(c->landmarks, a));
+}
+
 static void print_json(const struct retro_summary *s) {
     char cpu[17], ram[17];
     hex(cpu, s->end.cpu_digest);
     hex(ram, s->end.ram_digest);
-    json_t *o = json_pack("{s:s, s:s, s:I, s:I, s:I, s:f, s:s, s:i, s:s, s:s}", "action",
-                          s->verb, "engine", s->engine, "instructions",
-                          (json_int_t)s->end.at.icount, "traps", (json_int_t)s->end.at.trap,
-                          "guest_ns", (json_int_t)s->end.at.time, "seconds", s->seconds, "stop",
-                          rv_stop_name(s->end.reason), "code", (int)s->end.code, "cpu_digest", cpu,
-                          "ram_digest", ram);
+    json_t *o =
+        json_pack("{s:s, s:s, s:I, s:I, s:I, s:f, s:s, s:i, s:s, s:s}", "action", s->verb, "engine",
+                  s->engine, "instructions", (json_int_t)s->end.at.icount, "traps",
+                  (json_int_t)s->end.at.trap, "guest_ns", (json_int_t)s->end.at.time, "seconds",
+                  s->seconds, "stop", rv_stop_name(s->end.reason), "code", (int)s->end.code,
+                  "cpu_digest", cpu, "ram_digest", ram);
     if (s->has_events) json_object_set_new(o, "events", json_integer((json_int_t)s->events));
     if (s->has_trace) {
         json_object_set_new(o, "trace_bytes", json_integer((json_int_t)s->trace_bytes));
         json_object_set_new(o, "image_bytes", json_integer((json_int_t)s->image_bytes));
     }
+    if (s->nested) json_object_set_new(o, "hardware", hardware(s->nested));
     json_dumpf(o, stderr, JSON_COMPACT | JSON_PRESERVE_ORDER);
     fputc('\n', stderr);
     json_decref(o);
@@ -78,7 +113,13 @@ void retro_print_summary(const struct retro_summary *s, bool json) {
     if (s->has_trace)
         fprintf(stderr, ", trace %s bytes (%s beyond the images)", retro_group(s->trace_bytes, n),
                 retro_group(s->trace_bytes - s->image_bytes, b));
-    fprintf(stderr, "\nretro: %s", rv_stop_text(s->end.reason));
+    if (s->nested && s->verbose) {
+        fputc('\n', stderr);
+        print_hardware(s->nested);
+        fprintf(stderr, "retro: %s", rv_stop_text(s->end.reason));
+    } else {
+        fprintf(stderr, "\nretro: %s", rv_stop_text(s->end.reason));
+    }
     if (s->end.reason == RV_STOP_DEBUG_EXIT) fprintf(stderr, " (value %" PRIu32 ")", s->end.code);
     if (!s->end.mid_instruction)
         fprintf(stderr, "; digest %016" PRIx64 "-%016" PRIx64, s->end.cpu_digest,

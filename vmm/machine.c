@@ -29,7 +29,8 @@ struct rv_machine {
     bool sampled;
     const struct rv_landmark *landmark; /* the state is this one; NULL: not known */
     struct rv_landmark here;
-    bool found;                   /* the landmark that is looked for */
+    bool found; /* the landmark that is looked for */
+    uint64_t found_count;
     uint64_t candidates;          /* states compared with landmarks */
     const struct rv_watch *watch; /* somebody's outside; NULL: none */
     bool watch_stop;              /* who said stop */
@@ -325,18 +326,29 @@ static int seek_landmark(struct rv_machine *m, const struct rv_landmark *wanted,
     points[n] = (struct rv_watchpoint){.addr = wanted->at, .len = 1, .access = RV_WATCH_EXEC};
     struct rv_watch both = {.point = points, .n = n + 1, .hit = seek_hit, .ctx = m};
     m->here = *wanted;
-    m->found = m->watch_stop = false;
-    e->watch(m->engine, &both);
-    int r = e->run(m->engine, until, want_window, err);
-    e->watch(m->engine, m->watch);
+    m->watch_stop = false;
+    /* Where a run begins nothing is hit. */
+    m->found = rv_landmark_is(wanted, m->engine, &m->ram, &m->candidates);
+    int r = RV_RUN_WATCH;
+    if (!m->found) {
+        e->watch(m->engine, &both);
+        r = e->run(m->engine, until, want_window, err);
+        e->watch(m->engine, m->watch);
+    }
     free(points);
     if (r != RV_RUN_WATCH || !m->found) return r;
     m->landmark = &m->here;
     m->fresh = true;
+    m->found_count++;
     return m->watch_stop ? RV_RUN_WATCH : RV_RUN_FOUND;
 }
 
 static void after_run(struct rv_machine *m, int why) {
+    if (why == RV_RUN_WATCH || why == RV_RUN_WATCHED) {
+        board_stop(m, RV_STOP_WATCH, 0);
+        if (why == RV_RUN_WATCH) return;
+        why = RV_RUN_UNTIL;
+    }
     switch (why) {
     case RV_RUN_HALTED:
         m->halted = true;
@@ -365,11 +377,6 @@ static void after_run(struct rv_machine *m, int why) {
             m->traps_seen = m->traps;
         }
         return;
-    case RV_RUN_WATCHED:
-        m->fresh = true;
-        board_stop(m, RV_STOP_WATCH, 0);
-        return;
-    case RV_RUN_WATCH: board_stop(m, RV_STOP_WATCH, 0); return;
     }
 }
 
@@ -465,31 +472,48 @@ void rv_machine_watch(struct rv_machine *m, const struct rv_watch *w) {
 
 /* What the loop itself keeps between two safe points. */
 struct loop_state {
-    uint64_t rate;
     rv_ns jumped;
-    uint64_t next_digest;
-    uint64_t traps;
-    uint8_t halted;
+    uint64_t next_digest, traps, traps_seen, trap_icount;
+    uint8_t halted, fresh, look, sampled, at_landmark;
+    struct rv_landmark here;
 };
 
 static const struct rv_field loop_fields[] = {
-    RV_FIELD(struct loop_state, rate),        RV_FIELD(struct loop_state, jumped),
-    RV_FIELD(struct loop_state, next_digest), RV_FIELD(struct loop_state, traps),
-    RV_FIELD(struct loop_state, halted),      RV_FIELD_END,
+    RV_FIELD(struct loop_state, jumped),
+    RV_FIELD(struct loop_state, next_digest),
+    RV_FIELD(struct loop_state, traps),
+    RV_FIELD(struct loop_state, traps_seen),
+    RV_FIELD(struct loop_state, trap_icount),
+    RV_FIELD(struct loop_state, halted),
+    RV_FIELD(struct loop_state, fresh),
+    RV_FIELD(struct loop_state, look),
+    RV_FIELD(struct loop_state, sampled),
+    RV_FIELD(struct loop_state, at_landmark),
+    RV_FIELD(struct loop_state, here.at),
+    RV_FIELD(struct loop_state, here.gpr),
+    RV_FIELD(struct loop_state, here.cpu),
+    RV_FIELD(struct loop_state, here.ram),
+    RV_FIELD_END,
 };
 
 int rv_machine_save(const struct rv_machine *m, struct rv_buf *out, struct rv_err *err) {
-    if (!m->fresh || m->mid_instruction)
+    if ((!m->fresh && !m->look) || m->mid_instruction)
         return rv_fail(err, RV_E_USAGE, "the machine is between two positions and cannot be saved");
     struct rv_x86 x;
     m->engine->ops->get(m->engine, &x);
     rv_state_save(rv_x86_fields, &x, out);
     rv_pc_save(m->pc, out);
-    struct loop_state loop = {.rate = m->clock.rate,
-                              .jumped = m->clock.jumped,
+    struct loop_state loop = {.jumped = m->clock.jumped,
                               .next_digest = m->next_digest,
                               .traps = m->traps,
-                              .halted = m->halted};
+                              .traps_seen = m->traps_seen,
+                              .trap_icount = m->trap_icount,
+                              .halted = m->halted,
+                              .fresh = m->fresh,
+                              .look = m->look,
+                              .sampled = m->sampled,
+                              .at_landmark = m->landmark != NULL,
+                              .here = m->here};
     rv_state_save(loop_fields, &loop, out);
     return 0;
 }
@@ -502,13 +526,18 @@ int rv_machine_load(struct rv_machine *m, struct rv_cursor *in, struct rv_err *e
     if (!r) r = rv_pc_load(m->pc, in, err);
     if (!r) r = rv_state_load(loop_fields, &loop, in, err);
     if (r) return r;
-    m->clock = (struct rv_clock){.rate = loop.rate, .jumped = loop.jumped};
+    m->clock.jumped = loop.jumped;
     m->next_digest = loop.next_digest;
-    m->traps = m->traps_seen = loop.traps;
+    m->traps = loop.traps;
+    m->traps_seen = loop.traps_seen;
+    m->trap_icount = loop.trap_icount;
     m->halted = loop.halted;
-    m->fresh = true;
-    m->look = m->mid_instruction = false;
-    m->landmark = NULL;
+    m->fresh = loop.fresh;
+    m->look = loop.look;
+    m->sampled = loop.sampled;
+    m->here = loop.here;
+    m->landmark = loop.at_landmark ? &m->here : NULL;
+    m->mid_instruction = false;
     m->stop = RV_STOP_NONE;
     m->stop_code = 0;
     m->failed = 0;
@@ -516,8 +545,14 @@ int rv_machine_load(struct rv_machine *m, struct rv_cursor *in, struct rv_err *e
     return 0;
 }
 
+const struct rv_pc *rv_machine_pc(const struct rv_machine *m) { return m->pc; }
 struct rv_ram *rv_machine_ram(struct rv_machine *m) {
     return &m->ram;
+}
+
+void rv_machine_landmarks(const struct rv_machine *m, uint64_t *found, uint64_t *candidates) {
+    *found = m->found_count;
+    *candidates = m->candidates;
 }
 
 void rv_machine_kick(struct rv_machine *m) {

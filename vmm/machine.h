@@ -59,7 +59,11 @@ int rv_machine_save(const struct rv_machine *m, struct rv_buf *out, struct rv_er
  * before, through rv_ram_write, and so is what stands behind nd. */
 int rv_machine_load(struct rv_machine *m, struct rv_cursor *in, struct rv_err *err);
 
+const struct rv_pc *rv_machine_pc(const struct rv_machine *m);
 struct rv_ram *rv_machine_ram(struct rv_machine *m);
+/* How many landmarks were looked for and found, and how many states had their registers and were
+ * compared in full. */
+void rv_machine_landmarks(const struct rv_machine *m, uint64_t *found, uint64_t *candidates);
 /* Digests of the state as it is: of CPU and devices, and of RAM. */
 void rv_machine_digests(struct rv_machine *m, uint64_t *cpu, uint64_t *ram);
 

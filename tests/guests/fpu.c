@@ -15,26 +15,8 @@ static uint32_t get_mxcsr(void) {
     return mxcsr;
 }
 
-static void state(void) {
-    part("FXSAVE, XSAVE");
-    uint64_t a = 0x0123456789abcdef, b;
-    __asm__ volatile("movq %0, %%xmm7; movq %0, %%xmm15; fninit; fld1; fldpi" ::"r"(a));
-    __asm__ volatile("fxsave64 %0" : "=m"(area));
-    equal(*(uint64_t *)(area + 160 + 16 * 7), a);
-    equal(*(uint64_t *)(area + 160 + 16 * 15), a);
-    equal(*(uint16_t *)area, 0x37f);
-    equal(area[4], 0xc0); /* two registers in use */
-    equal(*(uint64_t *)(area + 32), 0xc90fdaa22168c235);
-    __asm__ volatile("fninit; pxor %%xmm7, %%xmm7; fxrstor64 %1; movq %%xmm7, %0"
-                     : "=r"(b)
-                     : "m"(area));
-    equal(b, a);
-    double d;
-    __asm__ volatile("fstpl %0; fstpl %0" : "=m"(d));
-    equal(*(uint64_t *)&d, 0x3ff0000000000000);
-    *(uint32_t *)(area + 24) = 0xffffffff; /* MXCSR with reserved bits */
-    equal(TRY("fxrstor64 %0", ::"m"(area), RESUME), GP);
-    equal(TRY("fxsave64 1(%0)", ::"r"(area), RESUME : "memory"), GP);
+static void xstate(uint64_t a) {
+    uint64_t b;
     WRITE_REG(cr4, READ_REG(cr4) | CR4_OSXSAVE);
     uint32_t lo, hi;
     __asm__ volatile("xgetbv" : "=a"(lo), "=d"(hi) : "c"(0));
@@ -57,6 +39,29 @@ static void state(void) {
     equal(b, 0);
     area[512] = 4;
     equal(TRY("xrstor64 %0", ::"m"(area), "a"(3), "d"(0), RESUME), GP);
+}
+
+static void state(void) {
+    part("FXSAVE, XSAVE");
+    uint64_t a = 0x0123456789abcdef, b;
+    __asm__ volatile("movq %0, %%xmm7; movq %0, %%xmm15; fninit; fld1; fldpi" ::"r"(a));
+    __asm__ volatile("fxsave64 %0" : "=m"(area));
+    equal(*(uint64_t *)(area + 160 + 16 * 7), a);
+    equal(*(uint64_t *)(area + 160 + 16 * 15), a);
+    equal(*(uint16_t *)area, 0x37f);
+    equal(area[4], 0xc0); /* two registers in use */
+    equal(*(uint64_t *)(area + 32), 0xc90fdaa22168c235);
+    __asm__ volatile("fninit; pxor %%xmm7, %%xmm7; fxrstor64 %1; movq %%xmm7, %0"
+                     : "=r"(b)
+                     : "m"(area));
+    equal(b, a);
+    double d;
+    __asm__ volatile("fstpl %0; fstpl %0" : "=m"(d));
+    equal(*(uint64_t *)&d, 0x3ff0000000000000);
+    *(uint32_t *)(area + 24) = 0xffffffff; /* MXCSR with reserved bits */
+    equal(TRY("fxrstor64 %0", ::"m"(area), RESUME), GP);
+    equal(TRY("fxsave64 1(%0)", ::"r"(area), RESUME : "memory"), GP);
+    if (has_xsave()) xstate(a);
 }
 
 static void sse(void) {

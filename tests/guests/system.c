@@ -1,15 +1,6 @@
 /* CPUID, MSRs, control registers, SYSCALL, ring 3: what they give and what they refuse. */
 #include "tables.h"
 
-struct cpuid {
-    uint32_t a, b, c, d;
-};
-static struct cpuid cpuid(uint32_t leaf, uint32_t sub) {
-    struct cpuid r;
-    __asm__ volatile("cpuid" : "=a"(r.a), "=b"(r.b), "=c"(r.c), "=d"(r.d) : "0"(leaf), "2"(sub));
-    return r;
-}
-
 static void identity(void) {
     part("CPUID");
     static const uint32_t leaves[] = {0,          1,          2,          4,          7,
@@ -24,9 +15,11 @@ static void identity(void) {
         put('\n');
     }
     check(!(cpuid(1, 0).c >> 27 & 1));
-    WRITE_REG(cr4, READ_REG(cr4) | 1 << 18);
-    check(cpuid(1, 0).c >> 27 & 1); /* OSXSAVE follows CR4 */
-    WRITE_REG(cr4, READ_REG(cr4) & ~(1ull << 18));
+    if (has_xsave()) {
+        WRITE_REG(cr4, READ_REG(cr4) | 1 << 18);
+        check(cpuid(1, 0).c >> 27 & 1); /* OSXSAVE follows CR4 */
+        WRITE_REG(cr4, READ_REG(cr4) & ~(1ull << 18));
+    }
     struct cpuid wide = {0};
     uint64_t rax = ~0ull, rbx = ~0ull, rcx = 0, rdx = ~0ull;
     __asm__ volatile("mov $1, %%eax; or %%rax, %%rax; cpuid"
@@ -170,9 +163,11 @@ static void ring3(void) {
     equal(user(do_tsc), GP);
     WRITE_REG(cr4, READ_REG(cr4) & ~4ull);
     equal(user(do_sgdt), -1);
-    WRITE_REG(cr4, READ_REG(cr4) | 1 << 11);
-    equal(user(do_sgdt), GP);
-    WRITE_REG(cr4, READ_REG(cr4) & ~(1ull << 11));
+    if (has_umip()) {
+        WRITE_REG(cr4, READ_REG(cr4) | 1 << 11);
+        equal(user(do_sgdt), GP);
+        WRITE_REG(cr4, READ_REG(cr4) & ~(1ull << 11));
+    }
     equal(in_user(do_popf, NULL) & 0x3200, 0x200); /* neither IOPL nor IF change */
     user_flags = 0x3202;
     equal(user(do_sti), -1);

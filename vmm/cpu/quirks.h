@@ -9,13 +9,15 @@
 
 /* Bits; stored in traces: append only. */
 enum rv_quirk {
-    /* The flags that a fault pushes do not show RF (SDM 3B 17.3.1.1 has them show it). */
+    /* The flags that a fault pushes do not show RF (SDM 3B 17.3.1.1 has them show it). #UD is told
+     * apart, because a KVM may deliver that one itself. */
     RV_QUIRK_NO_RF = 1 << 0,
     /* Control transfers leave the accessed bits of the descriptors they load alone: CS, and SS with
      * it (SDM 3A 3.4.5.1 has them set). */
     RV_QUIRK_NOT_ACCESSED = 1 << 1,
+    RV_QUIRK_NO_RF_UD = 1 << 2,
 };
-#define RV_QUIRKS_KNOWN 3ull
+#define RV_QUIRKS_KNOWN 7ull
 
 /* Finds out about this host's processor by running a few instructions on the nested engine. Errors
  * as that engine's create and run. */

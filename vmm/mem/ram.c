@@ -7,6 +7,21 @@
 #include "vmm/base/buf.h"
 #include <stdlib.h>
 
+#define HUGE_PAGE (2ull << 20)
+
+/* Anonymous memory at a multiple of 2 MiB, where the host can map it in pages of that size, and KVM
+ * the guest's. */
+static uint8_t *map_aligned(uint64_t size) {
+    uint64_t room = size + HUGE_PAGE;
+    uint8_t *p = mmap(NULL, room, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED) return NULL;
+    uint64_t before = -(uintptr_t)p & (HUGE_PAGE - 1), after = room - before - size;
+    if (before) munmap(p, before);
+    if (after) munmap(p + before + size, after);
+    return p + before;
+}
+
 int rv_ram_init(struct rv_ram *r, uint64_t size, struct rv_err *err) {
     *r = (struct rv_ram){0};
     if (size < RV_RAM_MIN || size > RV_RAM_MAX || size % RV_PAGE_SIZE)
@@ -14,9 +29,8 @@ int rv_ram_init(struct rv_ram *r, uint64_t size, struct rv_err *err) {
                        "guest memory of %llu bytes is not a multiple of 4096 between 1 MiB and "
                        "64 GiB; choose another --memory",
                        (unsigned long long)size);
-    void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-                   -1, 0);
-    if (p == MAP_FAILED)
+    uint8_t *p = map_aligned(size);
+    if (!p)
         return rv_fail_errno(err, RV_E_HOST, "cannot map %llu MiB of guest memory",
                              (unsigned long long)(size >> 20));
     /* Fewer host TLB misses; a refusal costs only speed. */
@@ -77,6 +91,7 @@ bool rv_ram_write(struct rv_ram *r, rv_gpa gpa, const void *in, uint64_t len) {
 
 /* Moves what engines noted to those who want to know of it, each at a time of its own. */
 static void collect(struct rv_ram *r) {
+    if (r->collect) r->collect(r->collect_ctx);
     uint64_t pages = r->size >> RV_PAGE_SHIFT;
     if (r->collect) r->collect(r->collect_ctx);
     for (uint64_t i = 0; i < pages; i++)

@@ -144,6 +144,19 @@ static inline uint64_t rdtsc(void) {
 }
 
 #if BITS != 16
+struct cpuid {
+    uint32_t a, b, c, d;
+};
+static inline struct cpuid cpuid(uint32_t leaf, uint32_t sub) {
+    struct cpuid r;
+    __asm__ volatile("cpuid" : "=a"(r.a), "=b"(r.b), "=c"(r.c), "=d"(r.d) : "0"(leaf), "2"(sub));
+    return r;
+}
+/* What not every profile offers. */
+static inline int has_pcid(void) { return cpuid(1, 0).c >> 17 & 1; }
+static inline int has_xsave(void) { return cpuid(1, 0).c >> 26 & 1; }
+static inline int has_umip(void) { return cpuid(7, 0).c >> 2 & 1; }
+
 static inline uint64_t rdmsr(uint32_t index) {
     uint32_t lo, hi;
     __asm__ volatile("rdmsr" : "=a"(lo), "=d"(hi) : "c"(index));

@@ -151,8 +151,8 @@ static struct rv_end record(const char *guest, const char *cmdline, struct host 
     return e;
 }
 
-static int replay(struct host *screen, struct rv_end *e, struct rv_err *err) {
-    struct rv_replay_config config = {.path = trace_path,
+static int replay(const char *path, struct host *screen, struct rv_end *e, struct rv_err *err) {
+    struct rv_replay_config config = {.path = path,
                                       .player = {.target = RV_NEVER, .output = &screen->nd}};
     struct rv_replay *r;
     *e = (struct rv_end){0};
@@ -171,7 +171,7 @@ static void both(const char *guest, const char *cmdline, uint64_t seed, unsigned
     struct rv_end was = record(guest, cmdline, &h), is;
     cr_assert_eq(was.reason, RV_STOP_DEBUG_EXIT);
     struct rv_err err = {0};
-    cr_assert_eq(replay(&screen, &is, &err), 0, "seed %" PRIu64 ": %s", seed, err.msg);
+    cr_assert_eq(replay(trace_path, &screen, &is, &err), 0, "seed %" PRIu64 ": %s", seed, err.msg);
     cr_expect_eq(is.reason, was.reason);
     cr_expect_eq(is.code, was.code);
     cr_expect_eq(is.at.trap, was.at.trap);
@@ -199,5 +199,38 @@ Test(landmark, replays_guests_that_trap_often) {
         both("modes", "", seed, &landmarks);
         both("fpu", "", seed, &landmarks);
         both("timers", "", seed, &landmarks);
+    }
+}
+
+/* After lifting, the trace is like one that was recorded with a count. */
+Test(landmark, lifts) {
+    static const char *const names[] = {"spin", "timers", "system"};
+    for (unsigned n = 0; n < RV_COUNT(names); n++) {
+        dice = 77;
+        struct host h = {.nd.ops = &host_ops}, screen = {.nd.ops = &host_ops};
+        struct rv_end was = record(names[n], "", &h), is;
+        char lifted[80], command[512];
+        snprintf(lifted, sizeof lifted, "%s.lifted", trace_path);
+        snprintf(command, sizeof command, "%s lift -o %s %s 2>%s.log", RV_RETRO, lifted, trace_path,
+                 trace_path);
+        cr_assert_eq(system(command), 0, "%s: see %s.log", command, trace_path);
+        struct rv_trace_reader *r;
+        struct rv_err err = {0};
+        cr_assert_eq(rv_trace_reader_open(&r, lifted, &err), 0, "%s", err.msg);
+        struct rv_trace_stats stats;
+        cr_assert_eq(rv_trace_reader_stats(r, &stats, &err), 0, "%s", err.msg);
+        cr_expect_eq(stats.events[RV_TRACE_LANDMARK], 0);
+        rv_trace_reader_free(r);
+        cr_assert_eq(replay(lifted, &screen, &is, &err), 0, "%s", err.msg);
+        cr_expect_eq(is.cpu_digest, was.cpu_digest);
+        cr_expect_eq(is.ram_digest, was.ram_digest);
+        cr_expect_gt(is.at.icount, was.at.trap);
+        cr_expect_eq(screen.shown.len, h.shown.len);
+        cr_expect_arr_eq(screen.shown.data, h.shown.data, h.shown.len);
+        rv_buf_release(&h.shown);
+        rv_buf_release(&screen.shown);
+        snprintf(command, sizeof command, "%s.log", trace_path);
+        remove(command);
+        remove(lifted);
     }
 }

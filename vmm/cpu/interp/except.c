@@ -113,7 +113,8 @@ void rv_deliver(struct rv_interp *c, unsigned vector, bool has_error, uint32_t e
     /* Faults show RF, so that an instruction breakpoint does not strike twice (SDM 3B 17.3.1.1). */
     bool fault = !external && !soft && vector != RV_VEC_BP && vector != RV_VEC_OF &&
                  vector != RV_VEC_NMI && vector != RV_VEC_DB && vector != RV_VEC_MC;
-    if (fault && !(c->bus->quirks & RV_QUIRK_NO_RF)) flags |= RV_FL_RF;
+    uint64_t hides = vector == RV_VEC_UD ? RV_QUIRK_NO_RF_UD : RV_QUIRK_NO_RF;
+    if (fault && !(c->bus->quirks & hides)) flags |= RV_FL_RF;
     struct frame f = {.size = lm ? 8 : g.type >= GATE_INT32 ? 4 : 2, .flat = lm};
     f.ss = x->seg[RV_SS];
     f.sp = x->gpr[RV_RSP];

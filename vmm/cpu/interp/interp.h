@@ -239,6 +239,7 @@ struct rv_interp {
     bool step;               /* likewise, because something watches it */
     bool partial;            /* something happened since icount last moved: an exception was
                                 delivered, or part of a string instruction done */
+    bool dropped;            /* the guest had the CPU drop translations (rv_interp_dropped) */
     bool mid_string;         /* a string instruction stopped half way, to go on at once */
     bool changed;            /* blocks were forgotten or cached translations dropped; never cleared
                                 here */
@@ -261,6 +262,8 @@ struct rv_interp {
  * nothing about RAM that it knew before. Cheaper than set(): decoded code is looked at again only
  * where it runs. The count of instructions goes on. */
 void rv_interp_resume(struct rv_engine *e, const struct rv_x86 *x);
+/* Whether, since the last call, the guest did anything that has a CPU drop cached translations. */
+bool rv_interp_dropped(struct rv_engine *e);
 
 /* ---- operands ---- */
 

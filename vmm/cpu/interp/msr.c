@@ -178,6 +178,7 @@ bool rv_msr_write(struct rv_interp *c, uint32_t index, uint64_t v) {
         if ((x->cr0 & RV_CR0_PG) && ((v ^ x->efer) & RV_EFER_LME)) return false;
         uint64_t old = x->efer;
         x->efer = (v & ~RV_EFER_LMA) | (old & RV_EFER_LMA);
+        c->dropped = true;
         if ((old ^ x->efer) & RV_EFER_NXE) rv_mmu_flush(c);
         rv_mmu_mode(c);
         return true;

@@ -184,6 +184,7 @@ static void write_cr0(struct rv_interp *c, const struct rv_insn *i, uint64_t v) 
         x->efer &= ~RV_EFER_LMA;
     }
     x->cr0 = v;
+    c->dropped = true;
     if ((v ^ old) & (RV_CR0_PG | RV_CR0_WP | RV_CR0_PE)) rv_mmu_flush(c);
 }
 
@@ -195,6 +196,7 @@ static void write_cr3(struct rv_interp *c, const struct rv_insn *i, uint64_t v) 
     } else {
         v &= 0xffffffffu;
     }
+    c->dropped = true;
     if (v == x->cr3) return;
     /* Another context number over the same tables translates alike. */
     bool same = !((v ^ x->cr3) & ~0xfffull);
@@ -211,6 +213,7 @@ static void write_cr4(struct rv_interp *c, const struct rv_insn *i, uint64_t v) 
         (!(x->efer & RV_EFER_LMA) || (x->cr3 & 0xfff)))
         rv_raise_error(c, i, RV_VEC_GP, 0);
     x->cr4 = v;
+    c->dropped = true;
     if ((v ^ old) & (RV_CR4_PSE | RV_CR4_PAE | RV_CR4_SMEP | RV_CR4_SMAP)) rv_mmu_flush(c);
 }
 
@@ -322,6 +325,7 @@ RV_OP(mov_to_dr) {
 /* INVLPG: nothing to do, because cached translations follow the page tables (mmu.c). */
 RV_OP(invlpg) {
     need_ring0(c, i);
+    c->dropped = true;
     rv_next(c, i);
 }
 
@@ -333,6 +337,7 @@ RV_OP(invpcid) {
     if (type > 3 || (type < 2 && (pcid >> 12 || (!(c->x.cr4 & RV_CR4_PCIDE) && pcid))) ||
         (type == 0 && !rv_canonical(address)))
         rv_raise_error(c, i, RV_VEC_GP, 0);
+    c->dropped = true;
     rv_next(c, i);
 }
 

@@ -116,6 +116,7 @@ void rv_task_switch(struct rv_interp *c, const struct rv_insn *i, uint16_t sel,
     x->cr0 |= RV_CR0_TS;
     if (l->cr3 && (x->cr0 & RV_CR0_PG) && cr3 != x->cr3) {
         x->cr3 = cr3;
+        c->dropped = true;
         rv_mmu_flush(c);
     }
     x->rip = word[0];

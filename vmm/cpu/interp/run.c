@@ -424,6 +424,13 @@ void rv_interp_watch(struct rv_engine *e, const struct rv_watch *w) {
     rv_watch_set(rv_interp_of(e), w);
 }
 
+bool rv_interp_dropped(struct rv_engine *e) {
+    struct rv_interp *c = rv_interp_of(e);
+    bool dropped = c->dropped;
+    c->dropped = false;
+    return dropped;
+}
+
 void rv_interp_resume(struct rv_engine *e, const struct rv_x86 *x) {
     struct rv_interp *c = rv_interp_of(e);
     rv_icount icount = c->x.icount;

@@ -118,7 +118,7 @@ struct rv_kvm {
     /* Faults in a row that cannot be the guest's, by kind of paging: some KVMs cannot run a guest
      * in all of them. At RV_KVM_HOPELESS that kind is left to the interpreter. */
     unsigned odd_faults[RV_KVM_PAGINGS];
-    bool watched;    /* the host watches: the interpreter, which can tell it, runs everything */
+    bool watched; /* the host watches: the interpreter, which can tell it, runs everything */
     atomic_bool kicked;
     atomic_bool inside; /* the interpreter runs: kicks go there too */
     struct rv_kvm_vcpu v;

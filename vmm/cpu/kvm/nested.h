@@ -1,12 +1,13 @@
 /* The nested engine: inside view, shared by the files of vmm/cpu/kvm only.
  *
- * A few instructions of our own, the shim, run as KVM's guest (the hypervisors' L1) and run the real
- * guest (L2) with the processor's own virtualization instructions, which a stock KVM lets its guests
- * use. So user space owns every intercept of the hardware: it fills in the control block that the
- * shim enters the guest with, and sees how the guest came out.
+ * A few instructions of our own, the shim, run as KVM's guest (the hypervisors' L1) and run the
+ * real guest (L2) with the processor's own virtualization instructions, which a stock KVM lets its
+ * guests use. So user space owns every intercept of the hardware: it fills in the control block
+ * that the shim enters the guest with, and sees how the guest came out.
  *
- * Memory as L1 sees it: the shim's own pages from 0, guest RAM in one piece from RV_L1_RAM. The guest
- * reaches its RAM through nested page tables of ours; where they map nothing are its devices. */
+ * Memory as L1 sees it: the shim's own pages from 0, guest RAM in one piece from RV_L1_RAM. The
+ * guest reaches its RAM through nested page tables of ours; where they map nothing are its devices.
+ */
 #ifndef RV_VMM_CPU_KVM_NESTED_H
 #define RV_VMM_CPU_KVM_NESTED_H
 
@@ -30,10 +31,17 @@ struct rv_nested_vm {
     size_t shim_size;
     struct rv_ram *ram;
     uint64_t *dirty_log; /* a bit a page */
+    bool logging;        /* KVM keeps that log */
+    bool log_by_hand;    /* pages stay in KVM's log until they are cleared */
+    void *vendor;        /* what the vendor's half keeps; freed with the rest */
 };
 
 int rv_nested_vm_init(struct rv_nested_vm *v, struct rv_ram *ram, struct rv_err *err);
 void rv_nested_vm_release(struct rv_nested_vm *v);
+
+/* Maps guest RAM in the nested page tables; type is what the leaf entries hold of memory types.
+ * Once, by the vendor's half. */
+void rv_nested_map_ram(struct rv_nested_vm *v, uint64_t type);
 
 /* Bytes of L1 memory, for reading and writing through. at is 8-byte aligned and inside the shim. */
 static inline void *rv_l1(struct rv_nested_vm *v, uint64_t at) { return v->shim + at; }
@@ -81,6 +89,9 @@ struct rv_nested_ops {
     const char *(*exit_name)(uint64_t why);
 };
 
-extern const struct rv_nested_ops rv_nested_svm;
+extern const struct rv_nested_ops rv_nested_svm, rv_nested_vmx;
+
+/* Chooses the half that this host's KVM offers to its guests and starts it. */
+int rv_nested_start(struct rv_nested_vm *v, const struct rv_nested_ops **ops, struct rv_err *err);
 
 #endif

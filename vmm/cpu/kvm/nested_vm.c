@@ -14,7 +14,7 @@
 #define HINT "use --engine interpret"
 
 /* Entries of nested page tables that mean the same on both vendors: present (read), writable, user
- * (execute on Intel: bits 0 to 2). Memory type write-back is bits 3 to 5 on Intel. */
+ * (execute on Intel): bits 0 to 2. */
 #define NPT_BITS  0x7ull
 #define NPT_LARGE 0x80ull
 #define LARGE     (2ull << 20)
@@ -25,8 +25,8 @@
 /* Bytes of tables that map RAM: one page each for the top two levels, one a GiB of guest physical
  * addresses, and one for a last piece below 2 MiB in each of the two parts. */
 static size_t npt_size(const struct rv_ram *ram) {
-    uint64_t top = rv_ram_high_size(ram) ? RV_RAM_HIGH_BASE + rv_ram_high_size(ram)
-                                         : rv_ram_low_size(ram);
+    uint64_t top =
+        rv_ram_high_size(ram) ? RV_RAM_HIGH_BASE + rv_ram_high_size(ram) : rv_ram_low_size(ram);
     return (size_t)(TABLE * (2 + ((top + (1ull << 30) - 1) >> 30) + 2));
 }
 
@@ -76,6 +76,16 @@ static int add_slot(struct rv_nested_vm *v, unsigned slot, uint64_t at, uint8_t 
     return 0;
 }
 
+/* To look again at pages that did not change costs less than to have KVM notice each page's next
+ * write, up to about so many pages. */
+#define LOG_LIMIT 2048
+
+static void log_by_hand(struct rv_nested_vm *v) {
+    struct kvm_enable_cap cap = {.cap = KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2,
+                                 .args = {KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE}};
+    v->log_by_hand = ioctl(v->vm, KVM_ENABLE_CAP, &cap) == 0;
+}
+
 static int make_memory(struct rv_nested_vm *v, struct rv_err *err) {
     v->shim_size = RV_L1_NPT + npt_size(v->ram);
     void *p = mmap(NULL, v->shim_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -85,28 +95,42 @@ static int make_memory(struct rv_nested_vm *v, struct rv_err *err) {
     pml4[0] = RV_L1_PDPT | 3;
     pdpt[0] = RV_L1_PD | 3;
     for (uint64_t i = 0; i < 512; i++) pd[i] = i << 21 | 0x83;
-    struct npt n = {.v = v, .next = RV_L1_NPT + TABLE, .type = 0};
-    uint64_t low = rv_ram_low_size(v->ram);
-    map(&n, 0, RV_L1_RAM, low);
-    map(&n, RV_RAM_HIGH_BASE, RV_L1_RAM + low, rv_ram_high_size(v->ram));
+    log_by_hand(v);
     int r = add_slot(v, 0, 0, v->shim, v->shim_size, 0, err);
-    if (!r)
-        r = add_slot(v, 1, RV_L1_RAM, v->ram->host, v->ram->size, KVM_MEM_LOG_DIRTY_PAGES, err);
+    if (!r) r = add_slot(v, 1, RV_L1_RAM, v->ram->host, v->ram->size, 0, err);
     v->dirty_log = rv_alloc((size_t)((v->ram->size >> RV_PAGE_SHIFT) + 63) / 64 * 8);
     return r;
 }
 
+void rv_nested_map_ram(struct rv_nested_vm *v, uint64_t type) {
+    struct npt n = {.v = v, .next = RV_L1_NPT + TABLE, .type = type};
+    uint64_t low = rv_ram_low_size(v->ram);
+    map(&n, 0, RV_L1_RAM, low);
+    map(&n, RV_RAM_HIGH_BASE, RV_L1_RAM + low, rv_ram_high_size(v->ram));
+}
+
 void rv_nested_collect_dirty(struct rv_nested_vm *v) {
     struct kvm_dirty_log log = {.slot = 1, .dirty_bitmap = v->dirty_log};
-    uint64_t pages = v->ram->size >> RV_PAGE_SHIFT;
-    if (ioctl(v->vm, KVM_GET_DIRTY_LOG, &log)) {
-        /* Without it, everything may have been written. */
+    uint64_t pages = v->ram->size >> RV_PAGE_SHIFT, found = 0;
+    /* KVM maps RAM in large pieces only as long as it keeps no log: it begins when first needed. */
+    if (!v->logging || ioctl(v->vm, KVM_GET_DIRTY_LOG, &log)) {
+        struct rv_err ignored;
+        v->logging = !add_slot(v, 1, RV_L1_RAM, v->ram->host, v->ram->size, KVM_MEM_LOG_DIRTY_PAGES,
+                               &ignored);
         memset(v->ram->dirty, 1, pages);
         return;
     }
     for (uint64_t i = 0; i < (pages + 63) / 64; i++)
-        for (uint64_t bits = v->dirty_log[i]; bits; bits &= bits - 1)
-            v->ram->dirty[i * 64 + (uint64_t)__builtin_ctzll(bits)] = 1;
+        for (uint64_t bits = v->dirty_log[i]; bits; bits &= bits - 1) {
+            uint64_t page = i * 64 + (uint64_t)__builtin_ctzll(bits);
+            if (page < pages) v->ram->dirty[page] = 1;
+            found++;
+        }
+    if (!v->log_by_hand || found <= LOG_LIMIT) return;
+    struct kvm_clear_dirty_log clear = {
+        .slot = 1, .num_pages = (uint32_t)pages, .dirty_bitmap = v->dirty_log};
+    /* Refused, the pages stay in the log, which costs time alone. */
+    (void)ioctl(v->vm, KVM_CLEAR_DIRTY_LOG, &clear);
 }
 
 /* ---- life ---- */
@@ -140,6 +164,7 @@ void rv_nested_vm_release(struct rv_nested_vm *v) {
     if (v->kvm >= 0) close(v->kvm);
     if (v->shim) munmap(v->shim, v->shim_size);
     free(v->dirty_log);
+    free(v->vendor);
     *v = (struct rv_nested_vm){.kvm = -1, .vm = -1, .cpu = -1};
 }
 
@@ -211,8 +236,7 @@ int rv_nested_run(struct rv_nested_vm *v, struct rv_err *err) {
     return rv_fail(err, RV_E_HOST,
                    "KVM left the guest for a reason it should not have (%u, shim at 0x%llx, rax "
                    "0x%llx); " HINT,
-                   v->run->exit_reason, (unsigned long long)regs.rip,
-                   (unsigned long long)regs.rax);
+                   v->run->exit_reason, (unsigned long long)regs.rip, (unsigned long long)regs.rax);
 }
 
 int rv_nested_interrupt(struct rv_nested_vm *v, bool on, struct rv_err *err) {
@@ -225,4 +249,33 @@ int rv_nested_interrupt(struct rv_nested_vm *v, bool on, struct rv_err *err) {
     if (ioctl(v->cpu, KVM_SET_VCPU_EVENTS, &e))
         return rv_fail_errno(err, RV_E_HOST, "KVM does not take a pending event; " HINT);
     return 0;
+}
+
+/* ---- starting ---- */
+
+static const struct rv_nested_ops *choose(int kvm, struct kvm_cpuid2 *t, struct rv_err *err) {
+    static const struct rv_nested_ops *const all[] = {&rv_nested_svm, &rv_nested_vmx};
+    if (ioctl(kvm, KVM_GET_SUPPORTED_CPUID, t)) {
+        rv_fail_errno(err, RV_E_HOST, "KVM does not say what it supports");
+        return NULL;
+    }
+    for (unsigned i = 0; i < RV_COUNT(all); i++)
+        if (all[i]->offered(t)) return all[i];
+    rv_fail(err, RV_E_UNSUPPORTED,
+            "this host's KVM does not offer nested virtualization to its guests; load kvm_amd or "
+            "kvm_intel with nested=1, or use --engine interpret");
+    return NULL;
+}
+
+int rv_nested_start(struct rv_nested_vm *v, const struct rv_nested_ops **ops, struct rv_err *err) {
+    enum { MAX = 256 };
+    struct kvm_cpuid2 *t = rv_alloc(sizeof *t + MAX * sizeof t->entries[0]);
+    t->nent = MAX;
+    /* What the guest is shown must be there, and SVM or VMX besides. */
+    *ops = choose(v->kvm, t, err);
+    int r = *ops ? 0 : RV_E_UNSUPPORTED;
+    if (!r && ioctl(v->cpu, KVM_SET_CPUID2, t))
+        r = rv_fail_errno(err, RV_E_HOST, "KVM refuses its own CPUID table");
+    free(t);
+    return r ? r : (*ops)->start(v, err);
 }

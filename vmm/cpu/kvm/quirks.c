@@ -5,13 +5,14 @@
 
 #include "vmm/cpu/engine.h"
 
-#define MEMORY  (1u << 20)
-#define GDT     0x1000u
-#define IDT     0x2000u
-#define CODE    0x3000u
-#define HANDLER 0x3100u
-#define STACK   0x8000u
-#define FAR_CS  0x18u
+#define MEMORY (1u << 20)
+#define GDT    0x1000u
+#define IDT    0x2000u
+#define CODE   0x3000u
+#define ON_UD  0x3100u
+#define ON_DE  0x3200u
+#define STACK  0x8000u
+#define FAR_CS 0x18u
 
 /* In 32-bit protected mode. The first instructions may be interpreted: they must not matter. */
 static const uint8_t code[] = {
@@ -19,8 +20,14 @@ static const uint8_t code[] = {
     0xea, 0x0f, 0x30, 0x00, 0x00, FAR_CS, 0x00,       /* ljmp FAR_CS, next */
     0x0f, 0x0b,                                       /* next: ud2 */
 };
-static const uint8_t handler[] = {
-    0x58, 0x5b, 0x59, /* pop eax, ebx, ecx: EIP, CS, EFLAGS */
+/* The handler of #UD goes on at a division by zero, that of #DE leaves the CPU. */
+static const uint8_t ud_handler[] = {
+    0x58, 0x5b, 0x5e, /* pop eax, ebx, esi: EIP, CS, EFLAGS */
+    0x31, 0xc0,       /* xor eax, eax */
+    0xf6, 0xf0,       /* div al */
+};
+static const uint8_t de_handler[] = {
+    0x58, 0x5b, 0x59, /* pop eax, ebx, ecx */
     0xe6, 0x80, 0xf4, /* out 80h, al; hlt */
 };
 
@@ -42,9 +49,11 @@ static void prepare(struct rv_ram *ram, struct rv_x86 *x) {
     put64(ram, GDT + 0x08, 0x00cf9b000000ffffull);
     put64(ram, GDT + 0x10, 0x00cf93000000ffffull);
     put64(ram, GDT + FAR_CS, 0x00cf9a000000ffffull); /* not accessed yet */
-    put64(ram, IDT + 8 * RV_VEC_UD, 0x00008e0000080000ull | HANDLER);
+    put64(ram, IDT + 8 * RV_VEC_UD, 0x00008e0000080000ull | ON_UD);
+    put64(ram, IDT + 8 * RV_VEC_DE, 0x00008e0000080000ull | ON_DE);
     memcpy(ram->host + CODE, code, sizeof code);
-    memcpy(ram->host + HANDLER, handler, sizeof handler);
+    memcpy(ram->host + ON_UD, ud_handler, sizeof ud_handler);
+    memcpy(ram->host + ON_DE, de_handler, sizeof de_handler);
     rv_x86_reset(x);
     x->cr0 = RV_CR0_PE | RV_CR0_ET | RV_CR0_NE;
     x->gdt = (struct rv_dtr){.base = GDT, .limit = 0x1f};
@@ -79,6 +88,7 @@ int rv_quirks_measure(uint64_t *quirks, struct rv_err *err) {
         if (!r) {
             e->ops->get(e, &x);
             if (!(x.gpr[RV_RCX] & RV_FL_RF)) *quirks |= RV_QUIRK_NO_RF;
+            if (!(x.gpr[RV_RSI] & RV_FL_RF)) *quirks |= RV_QUIRK_NO_RF_UD;
             if (!(ram.host[GDT + FAR_CS + 5] & 1)) *quirks |= RV_QUIRK_NOT_ACCESSED;
         }
         e->ops->destroy(e);

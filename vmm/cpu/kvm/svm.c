@@ -125,6 +125,7 @@ static int svm_start(struct rv_nested_vm *v, struct rv_err *err) {
         rv_nested_boot(v, rv_svm_shim, (size_t)(rv_svm_shim_end - rv_svm_shim), 0, EFER_SVME, err);
     if (!r) r = rv_nested_set_msr(v, MSR_HSAVE_PA, RV_L1_HOST, err);
     if (r) return r;
+    rv_nested_map_ram(v, 0);
     memset(rv_l1(v, RV_L1_IO_MAP), 0xff, 0x3000);
     memset(rv_l1(v, RV_L1_MSR_MAP), 0xff, 0x2000);
     /* CR0, CR4 and CR8, read and written: what the guest may set is the profile's business. */
