@@ -35,6 +35,10 @@ void rv_player_set_target(struct rv_player *p, rv_icount target);
 void rv_player_save(const struct rv_player *p, struct rv_buf *out);
 int rv_player_load(struct rv_player *p, struct rv_cursor *in, struct rv_err *err);
 
+/* How much of the trace the machine has lived through: events, and bytes of the next one, which is
+ * output then. */
+void rv_player_progress(const struct rv_player *p, uint64_t *events, uint64_t *bytes);
+
 /* Events played so far. */
 uint64_t rv_player_events(const struct rv_player *p);
 

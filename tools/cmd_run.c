@@ -228,6 +228,7 @@ static int do_run(struct guest *g) {
     retro_catch_signals();
     int r = prepare(g, &err);
     if (!r) r = start_live(g, &live, &err);
+    if (!r && !g->config.engine->counts) retro_meter_count_traps(meter);
     if (!r) r = rv_machine_new(&m, &g->config, retro_meter_wrap(meter, rv_live_nondet(live)), &err);
     if (!r) r = start_kicks(g, live, m, &err);
     double began = retro_now();
@@ -264,6 +265,7 @@ static int do_record(struct guest *g) {
     retro_catch_signals();
     int r = prepare(g, &err);
     if (!r) r = start_live(g, &live, &err);
+    if (!r && !g->config.engine->counts) retro_meter_count_traps(meter);
     if (!r) {
         struct rv_record_config rc = {.path = g->output,
                                       .overwrite = g->force,

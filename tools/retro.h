@@ -34,7 +34,7 @@ struct retro_command {
 };
 extern const struct retro_command retro_cmd_run, retro_cmd_record, retro_cmd_replay, retro_cmd_info,
     retro_cmd_events, retro_cmd_verify, retro_cmd_salvage, retro_cmd_doctor, retro_cmd_lift,
-    retro_cmd_lockstep;
+    retro_cmd_lockstep, retro_cmd_index, retro_cmd_gdb;
 
 /* Prints "retro: <message>" to stderr and returns the exit status of err->code. */
 int retro_error(const struct rv_err *err);
@@ -85,9 +85,14 @@ void retro_restore_terminal(void);
 struct retro_meter;
 struct retro_meter *retro_meter_new(bool show, const char *verb, rv_icount total);
 struct rv_nondet *retro_meter_wrap(void *meter, struct rv_nondet *inner);
+/* For work that is not one run: shows how far it is, when that is due. */
+void retro_meter_show(struct retro_meter *m, rv_icount at, rv_icount total);
+/* Progress is in traps, where nobody counts instructions or they are not known beforehand. */
+void retro_meter_count_traps(struct retro_meter *m);
 void retro_meter_free(struct retro_meter *m); /* clears the line */
 
 /* lift.c: whether the positions of a trace are traps, for want of a count of instructions. */
+uint64_t retro_trace_length(const char *path); /* last position, in its unit; 0: not known */
 int retro_is_by_trap(const char *path, bool *by_trap, struct rv_err *err);
 /* Replays such a trace on a software engine and writes it anew to out with instructions for
  * positions; out may be path itself, which is then replaced at the end. A stop request leaves

@@ -344,6 +344,11 @@ static int seek_landmark(struct rv_machine *m, const struct rv_landmark *wanted,
 }
 
 static void after_run(struct rv_machine *m, int why) {
+    if (why == RV_RUN_WATCH || why == RV_RUN_WATCHED) {
+        board_stop(m, RV_STOP_WATCH, 0);
+        if (why == RV_RUN_WATCH) return;
+        why = RV_RUN_UNTIL;
+    }
     switch (why) {
     case RV_RUN_HALTED:
         m->halted = true;
@@ -372,11 +377,6 @@ static void after_run(struct rv_machine *m, int why) {
             m->traps_seen = m->traps;
         }
         return;
-    case RV_RUN_WATCHED:
-        m->fresh = true;
-        board_stop(m, RV_STOP_WATCH, 0);
-        return;
-    case RV_RUN_WATCH: board_stop(m, RV_STOP_WATCH, 0); return;
     }
 }
 
@@ -472,31 +472,48 @@ void rv_machine_watch(struct rv_machine *m, const struct rv_watch *w) {
 
 /* What the loop itself keeps between two safe points. */
 struct loop_state {
-    uint64_t rate;
     rv_ns jumped;
-    uint64_t next_digest;
-    uint64_t traps;
-    uint8_t halted;
+    uint64_t next_digest, traps, traps_seen, trap_icount;
+    uint8_t halted, fresh, look, sampled, at_landmark;
+    struct rv_landmark here;
 };
 
 static const struct rv_field loop_fields[] = {
-    RV_FIELD(struct loop_state, rate),        RV_FIELD(struct loop_state, jumped),
-    RV_FIELD(struct loop_state, next_digest), RV_FIELD(struct loop_state, traps),
-    RV_FIELD(struct loop_state, halted),      RV_FIELD_END,
+    RV_FIELD(struct loop_state, jumped),
+    RV_FIELD(struct loop_state, next_digest),
+    RV_FIELD(struct loop_state, traps),
+    RV_FIELD(struct loop_state, traps_seen),
+    RV_FIELD(struct loop_state, trap_icount),
+    RV_FIELD(struct loop_state, halted),
+    RV_FIELD(struct loop_state, fresh),
+    RV_FIELD(struct loop_state, look),
+    RV_FIELD(struct loop_state, sampled),
+    RV_FIELD(struct loop_state, at_landmark),
+    RV_FIELD(struct loop_state, here.at),
+    RV_FIELD(struct loop_state, here.gpr),
+    RV_FIELD(struct loop_state, here.cpu),
+    RV_FIELD(struct loop_state, here.ram),
+    RV_FIELD_END,
 };
 
 int rv_machine_save(const struct rv_machine *m, struct rv_buf *out, struct rv_err *err) {
-    if (!m->fresh || m->mid_instruction)
+    if ((!m->fresh && !m->look) || m->mid_instruction)
         return rv_fail(err, RV_E_USAGE, "the machine is between two positions and cannot be saved");
     struct rv_x86 x;
     m->engine->ops->get(m->engine, &x);
     rv_state_save(rv_x86_fields, &x, out);
     rv_pc_save(m->pc, out);
-    struct loop_state loop = {.rate = m->clock.rate,
-                              .jumped = m->clock.jumped,
+    struct loop_state loop = {.jumped = m->clock.jumped,
                               .next_digest = m->next_digest,
                               .traps = m->traps,
-                              .halted = m->halted};
+                              .traps_seen = m->traps_seen,
+                              .trap_icount = m->trap_icount,
+                              .halted = m->halted,
+                              .fresh = m->fresh,
+                              .look = m->look,
+                              .sampled = m->sampled,
+                              .at_landmark = m->landmark != NULL,
+                              .here = m->here};
     rv_state_save(loop_fields, &loop, out);
     return 0;
 }
@@ -509,13 +526,18 @@ int rv_machine_load(struct rv_machine *m, struct rv_cursor *in, struct rv_err *e
     if (!r) r = rv_pc_load(m->pc, in, err);
     if (!r) r = rv_state_load(loop_fields, &loop, in, err);
     if (r) return r;
-    m->clock = (struct rv_clock){.rate = loop.rate, .jumped = loop.jumped};
+    m->clock.jumped = loop.jumped;
     m->next_digest = loop.next_digest;
-    m->traps = m->traps_seen = loop.traps;
+    m->traps = loop.traps;
+    m->traps_seen = loop.traps_seen;
+    m->trap_icount = loop.trap_icount;
     m->halted = loop.halted;
-    m->fresh = true;
-    m->look = m->mid_instruction = false;
-    m->landmark = NULL;
+    m->fresh = loop.fresh;
+    m->look = loop.look;
+    m->sampled = loop.sampled;
+    m->here = loop.here;
+    m->landmark = loop.at_landmark ? &m->here : NULL;
+    m->mid_instruction = false;
     m->stop = RV_STOP_NONE;
     m->stop_code = 0;
     m->failed = 0;
@@ -523,6 +545,7 @@ int rv_machine_load(struct rv_machine *m, struct rv_cursor *in, struct rv_err *e
     return 0;
 }
 
+const struct rv_pc *rv_machine_pc(const struct rv_machine *m) { return m->pc; }
 struct rv_ram *rv_machine_ram(struct rv_machine *m) {
     return &m->ram;
 }

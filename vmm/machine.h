@@ -59,6 +59,7 @@ int rv_machine_save(const struct rv_machine *m, struct rv_buf *out, struct rv_er
  * before, through rv_ram_write, and so is what stands behind nd. */
 int rv_machine_load(struct rv_machine *m, struct rv_cursor *in, struct rv_err *err);
 
+const struct rv_pc *rv_machine_pc(const struct rv_machine *m);
 struct rv_ram *rv_machine_ram(struct rv_machine *m);
 /* How many landmarks were looked for and found, and how many states had their registers and were
  * compared in full. */

@@ -363,6 +363,8 @@ void rv_pc_free(struct rv_pc *pc) {
     free(pc);
 }
 
+uint64_t rv_pc_cr8(const struct rv_pc *pc) { return rv_lapic_cr8(&pc->dev[LAPIC]); }
+
 uint64_t rv_pc_hash(const struct rv_pc *pc, uint64_t seed) {
     for (unsigned i = 0; i < DEVICES; i++)
         seed = rv_state_hash(models[i]->fields, pc->dev[i].state, seed);

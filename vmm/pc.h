@@ -67,6 +67,9 @@ const struct rv_dev_ops *const *rv_pc_models(unsigned *count);
 unsigned rv_pc_device_count(const struct rv_pc *pc);
 const struct rv_dev *rv_pc_device(const struct rv_pc *pc, unsigned i);
 
+/* The CPU's CR8, which the LAPIC keeps. */
+uint64_t rv_pc_cr8(const struct rv_pc *pc);
+
 uint64_t rv_pc_hash(const struct rv_pc *pc, uint64_t seed);
 void rv_pc_save(const struct rv_pc *pc, struct rv_buf *out);
 int rv_pc_load(struct rv_pc *pc, struct rv_cursor *in, struct rv_err *err);

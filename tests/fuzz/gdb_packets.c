@@ -1,0 +1,132 @@
+/* libFuzzer: bytes of a gdb client, through the framing to the meaning of packets, on a small
+ * recording. The first byte chooses the register layout. Checksums do not count, so that packets
+ * get through. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "record/session.h"
+#include "replay/gdb/stub.h"
+#include "replay/gdb/wire.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+/* A boot sector that counts in memory, prints, and ends. */
+static const uint8_t guest[512] = {
+    0xfa,         0x31,         0xc0, 0x8e, 0xd8,       /* cli; ds = 0 */
+    0xb9,         0xe8,         0x03,                   /* mov cx, 1000 */
+    0xff,         0x06,         0x00, 0x07,             /* inc word [700h] */
+    0xe2,         0xfa,                                 /* loop */
+    0xba,         0xf8,         0x03, 0xb0, 0x2e, 0xee, /* print '.' */
+    0xb0,         0x2a,         0xe6, 0xf4, 0xf4,       /* end */
+    [510] = 0x55, [511] = 0xaa,
+};
+
+static int query(struct rv_nondet *nd, struct rv_point at, enum rv_source source, uint64_t *value,
+                 struct rv_err *err) {
+    (void)nd, (void)at, (void)source, (void)err;
+    *value = 1;
+    return 0;
+}
+static int next(struct rv_nondet *nd, const struct rv_next *q, struct rv_push *out,
+                struct rv_err *err) {
+    (void)nd, (void)q, (void)err;
+    *out = (struct rv_push){0};
+    return 0;
+}
+static int horizon(struct rv_nondet *nd, struct rv_point at, struct rv_horizon *h,
+                   struct rv_err *err) {
+    (void)nd, (void)err;
+    h->until = at.icount + 1000000;
+    return 0;
+}
+static int effect(struct rv_nondet *nd, struct rv_point at, enum rv_source sink, const void *data,
+                  size_t len, struct rv_err *err) {
+    (void)nd, (void)at, (void)sink, (void)data, (void)len, (void)err;
+    return 0;
+}
+static int digest(struct rv_nondet *nd, struct rv_point at, enum rv_source what, uint64_t value,
+                  struct rv_err *err) {
+    (void)nd, (void)at, (void)what, (void)value, (void)err;
+    return 0;
+}
+static int stopped(struct rv_nondet *nd, const struct rv_end *end, struct rv_err *err) {
+    (void)nd, (void)end, (void)err;
+    return 0;
+}
+static const struct rv_nondet_ops host_ops = {.query = query,
+                                              .next = next,
+                                              .horizon = horizon,
+                                              .effect = effect,
+                                              .digest = digest,
+                                              .stopped = stopped};
+
+static void check(int r, const struct rv_err *err) {
+    if (!r) return;
+    fprintf(stderr, "%s\n", err->msg);
+    abort();
+}
+
+static struct rv_timeline *open_timeline(void) {
+    char path[] = "/tmp/rv-fuzz-gdb-XXXXXX";
+    int fd = mkstemp(path);
+    if (fd >= 0) close(fd);
+    struct rv_nondet host = {.ops = &host_ops};
+    struct rv_machine_config machine = {
+        .memory = 1 << 20,
+        .engine = &rv_engine_interpret,
+        .profile = &rv_profile_v2,
+        .rate = RV_RATE_DEFAULT,
+        .boot = {.kernel = {.name = "guest", .data = guest, .len = sizeof guest},
+                 .kind = RV_BOOT_FLAT}};
+    struct rv_record_config rc = {
+        .path = path, .overwrite = true, .embed_images = true, .machine = machine};
+    struct rv_record *r;
+    struct rv_end end;
+    struct rv_err err = {0};
+    check(rv_record_begin(&r, &rc, &host, NULL, NULL, &err), &err);
+    check(rv_record_run(r, &end, &err), &err);
+    rv_record_free(r);
+    struct rv_timeline *t;
+    struct rv_timeline_config tc = {.replay = {.path = path}, .memory = 1 << 20, .workers = 1};
+    char note[600];
+    check(rv_timeline_open(&t, &tc, note, sizeof note, &err), &err);
+    unlink(path);
+    return t;
+}
+
+static void print(void *ctx, const char *text, size_t n) {
+    size_t *sum = ctx;
+    for (size_t i = 0; i < n; i++) *sum += (unsigned char)text[i];
+}
+
+/* One recording and one session for all inputs of a process; it ends with it. */
+static struct rv_timeline *timeline(void) {
+    static struct rv_timeline *t;
+    if (!t) t = open_timeline();
+    return t;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    if (!size) return 0;
+    struct rv_gdb_stub *s = rv_gdb_stub_new(timeline());
+    struct rv_gdb_wire w;
+    struct rv_buf reply = {0};
+    size_t sum = 0;
+    rv_gdb_wire_init(&w);
+    w.checked = false;
+    rv_gdb_stub_connect(s, (enum rv_gdb_view)(data[0] % RV_GDB_VIEWS));
+    if (rv_gdb_wire_feed(&w, data + 1, size - 1))
+        for (enum rv_gdb_item item; (item = rv_gdb_wire_next(&w)) != RV_GDB_NOTHING;) {
+            if (item != RV_GDB_PACKET) continue;
+            rv_buf_clear(&reply);
+            rv_gdb_handle(s, (const char *)w.packet.data, w.packet.len, &reply, print, &sum);
+            if (reply.len > 2 * RV_GDB_PACKET_MAX) abort();
+        }
+    if (rv_timeline_branched(timeline())) rv_timeline_unbranch(timeline(), NULL);
+    rv_buf_release(&reply);
+    rv_gdb_wire_release(&w);
+    rv_gdb_stub_free(s);
+    return 0;
+}
