@@ -147,22 +147,17 @@ static int open_files(struct guest *g, struct rv_err *err) {
 
 static int prepare(struct guest *g, struct rv_err *err) {
     struct rv_machine_config *c = &g->config;
-    *c = (struct rv_machine_config){.memory = g->memory,
-                                    .profile = &rv_profile_v2,
-                                    .rate = RV_RATE_DEFAULT,
-                                    .digest_every = RV_DIGEST_DEFAULT};
-    int r = retro_engine(g->engine, g->verbose, &c->engine, err);
-    if (!r && !c->engine->counts) {
-        c->profile = &rv_profile_hw;
-        c->rate = RV_RATE_HOST;
-        c->by_trap = true;
-        c->digest_every = RV_DIGEST_TRAPS;
-        r = rv_quirks_measure(&c->quirks, err);
-        if (!r && g->max_icount != RV_NEVER)
+    const struct rv_engine_ops *engine;
+    int r = retro_engine(g->engine, g->verbose, &engine, err);
+    if (!r) r = retro_configure(engine, c, err);
+    if (r) return r;
+    c->memory = g->memory;
+    if (!engine->counts) {
+        if (g->max_icount != RV_NEVER)
             r = rv_fail(err, RV_E_USAGE,
                         "engine %s does not count instructions; give --timeout instead of "
                         "--max-instructions, or take --engine interpret",
-                        c->engine->name);
+                        engine->name);
     }
     if (!r) r = boot_kind(g->kind, &c->boot.kind, err);
     if (!r) r = rv_file_read(g->kernel, IMAGE_MAX, &g->kernel_data, &c->boot.kernel.len, err);

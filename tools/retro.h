@@ -54,6 +54,13 @@ bool retro_parse_position(const char *text, rv_icount *position);
 int retro_engine(const char *name, bool verbose, const struct rv_engine_ops **out,
                  struct rv_err *err);
 
+/* The machine that an engine is for, without memory and guest: an engine that does not count has
+ * the host's time, positions that are traps and a profile that hardware has. */
+int retro_configure(const struct rv_engine_ops *engine, struct rv_machine_config *c,
+                    struct rv_err *err);
+/* selftest.c: records a small guest with the engine and replays it with the interpreter. */
+int retro_self_test(const struct rv_engine_ops *engine, struct rv_err *err);
+
 /* What this host's engines do, in instructions a second; 0 where one does not work. *kvm is filled
  * as rv_kvm_probe does, and *kvm_err says why there is no KVM (code 0: there is one). */
 struct retro_speeds {
