@@ -9,6 +9,7 @@
 
 #include "replay/session.h"
 #include "vmm/base/buf.h"
+#include "vmm/cpu/xlate/eager.h"
 
 /* RAM is compared less often than the CPU: each time costs a hash of what was written. */
 #define RAM_EVERY (1u << 20)
@@ -17,10 +18,10 @@ struct args {
     const char *path, *names[2], *kernel, *initrd;
     const struct rv_engine_ops *engine[2];
     rv_icount every, from, to;
-    bool quiet;
+    bool quiet, eager;
 };
 
-enum { OPT_EVERY = 256, OPT_FROM, OPT_TO, OPT_KERNEL, OPT_INITRD };
+enum { OPT_EVERY = 256, OPT_FROM, OPT_TO, OPT_KERNEL, OPT_INITRD, OPT_EAGER };
 
 static const struct option options[] = {
     {"engines", required_argument, NULL, 'e'},
@@ -29,6 +30,7 @@ static const struct option options[] = {
     {"to", required_argument, NULL, OPT_TO},
     {"kernel", required_argument, NULL, OPT_KERNEL},
     {"initrd", required_argument, NULL, OPT_INITRD},
+    {"eager", no_argument, NULL, OPT_EAGER},
     {"quiet", no_argument, NULL, 'q'},
     {NULL, 0, NULL, 0},
 };
@@ -59,6 +61,7 @@ static int parse(int argc, char **argv, struct args *a) {
             if (!retro_parse_position(optarg, &a->to))
                 return retro_usage(cmd, "--to %s is not a position", optarg);
             break;
+        case OPT_EAGER: a->eager = true; break;
         case OPT_KERNEL: a->kernel = optarg; break;
         case OPT_INITRD: a->initrd = optarg; break;
         case 'q': a->quiet = true; break;
@@ -110,6 +113,8 @@ static int open_pair(struct pair *p, const struct args *a, struct rv_err *err) {
                                           .player = {.target = 0, .stop_request = &retro_stop}};
         int r = rv_replay_begin(&p->rp[n], &config, NULL, NULL, err);
         if (r) return r;
+        if (a->eager && a->engine[n] == &rv_engine_translate)
+            rv_translate_eagerly(rv_machine_engine(machine(p, n)));
         p->place[n].ram = rv_alloc(rv_machine_ram(machine(p, n))->size);
     }
     return 0;
@@ -401,6 +406,7 @@ const struct retro_command retro_cmd_lockstep = {
         "      --every N        compare every N instructions (default 1000; suffixes k, M, G)\n"
         "      --from POSITION  begin to compare there\n"
         "      --to POSITION    end there\n"
+        "      --eager          translate all code at its first execution, not only hot code\n"
         "      --kernel FILE    the kernel, for a trace recorded with --no-embed\n"
         "      --initrd FILE    the initial RAM disk, likewise\n"
         "  -q, --quiet          no progress\n\n"

@@ -2,16 +2,16 @@
 _retro() {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} cmd=${COMP_WORDS[1]}
     if [ "$COMP_CWORD" = 1 ]; then
-        COMPREPLY=($(compgen -W "record replay gdb index run info events verify salvage lockstep doctor --help --version" -- "$cur"))
+        COMPREPLY=($(compgen -W "record replay gdb index run info events verify salvage lift lockstep doctor --help --version" -- "$cur"))
         return
     fi
     case $prev in
-    -e | --engine) COMPREPLY=($(compgen -W "auto translate interpret kvm" -- "$cur")); return ;;
+    -e | --engine) COMPREPLY=($(compgen -W "auto translate interpret kvm kvm-nested kvm-direct" -- "$cur")); return ;;
     --view) COMPREPLY=($(compgen -W "64 32 16" -- "$cur")); return ;;
     --pace) COMPREPLY=($(compgen -W "auto wall free" -- "$cur")); return ;;
     -k | --kind)
         if [ "$cmd" = events ]; then
-            COMPREPLY=($(compgen -W "input jump query effect digest mark stop" -- "$cur"))
+            COMPREPLY=($(compgen -W "input jump query effect digest mark trap landmark stop" -- "$cur"))
             return
         elif [ "$prev" = --kind ]; then
             COMPREPLY=($(compgen -W "auto bzimage pvh multiboot flat" -- "$cur"))
@@ -31,9 +31,10 @@ _retro() {
     index) options="--force --engine --quiet --kernel --initrd --verbose --help" ;;
     info | doctor) options="--json --help" ;;
     events) options="--kind --from --to --json --help" ;;
-    lockstep) options="--engines --every --from --to --kernel --initrd --quiet --help" ;;
+    lockstep) options="--engines --every --from --to --eager --kernel --initrd --quiet --help" ;;
     verify) options="--quiet --help" ;;
     salvage) options="--output --force --help" ;;
+    lift) options="--output --force --engine --help" ;;
     esac
     case $cur in
     -*) COMPREPLY=($(compgen -W "$options" -- "$cur")) ;;

@@ -94,7 +94,9 @@ void rv_x86_canonical(struct rv_x86 *s) {
     bool long_mode = s->efer & RV_EFER_LMA;
     for (unsigned n = 0; n < RV_SREGS; n++) {
         struct rv_seg *g = &s->seg[n];
-        if (g->attr & RV_SEG_P) continue;
+        /* Long mode lets a null selector be used, with whatever the processor keeps behind it. */
+        bool null = long_mode && g->sel < 4 && n != RV_CS;
+        if ((g->attr & RV_SEG_P) && !null) continue;
         g->limit = 0;
         g->attr = 0;
         /* In long mode the bases of FS and GS live on as MSRs. */

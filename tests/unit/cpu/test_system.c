@@ -3,7 +3,7 @@
 #include <criterion/criterion.h>
 #include <string.h>
 
-#include "vmm/cpu/engine.h"
+#include "../vmm/under_test.h"
 
 enum {
     PML4 = 0x1000,
@@ -50,8 +50,7 @@ static void begin(unsigned cpl) {
     memset(&g, 0, sizeof g);
     cr_assert_eq(rv_ram_init(&g.ram, RAM, &err), 0, "%s", err.msg);
     g.bus = (struct rv_cpu_bus){.exit = exits, .tsc = no_time};
-    cr_assert_eq(rv_engine_interpret.create(&g.e, &g.ram, &g.bus, &rv_profile_v2, &err), 0, "%s",
-                 err.msg);
+    cr_assert_eq(engine_create(&g.e, &g.ram, &g.bus, &rv_profile_v2, &err), 0, "%s", err.msg);
     put64(PML4, PDPT | 7);
     put64(PDPT, 0x87); /* 1 GiB */
     put64(GDT + 0x08, 0x00af9b000000ffffull);

@@ -1,10 +1,11 @@
 /* The interpreter's promises to the machine: exact counts, exact stops, coherent translation and
  * code. Results of single instructions are the oracle's business (tests/unit/cpu). */
 #include <criterion/criterion.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "vmm/cpu/engine.h"
+#include "under_test.h"
 
 static void no_exit(void *ctx, struct rv_exit *x) {
     (void)ctx;
@@ -36,7 +37,7 @@ static void start(struct bench *b, const void *code, size_t n) {
     memset(b, 0, sizeof *b);
     cr_assert_eq(rv_ram_init(&b->ram, 4 << 20, &err), 0);
     b->bus = (struct rv_cpu_bus){.exit = no_exit, .tsc = no_tsc};
-    cr_assert_eq(rv_engine_interpret.create(&b->e, &b->ram, &b->bus, &rv_profile_v2, &err), 0);
+    cr_assert_eq(engine_create(&b->e, &b->ram, &b->bus, &rv_profile_v2, &err), 0);
     put64(b, PML4, PDPT | 7);
     put64(b, PDPT, PD | 7);
     put64(b, PD, PT | 7);
@@ -151,6 +152,51 @@ Test(interp, sees_changed_code_at_the_next_instruction) {
     start(&b, code, sizeof code);
     cr_assert_eq(run(&b, RV_NEVER), RV_RUN_HALTED);
     cr_expect_eq(state(&b).gpr[RV_RAX] & 0xff, 7);
+    finish(&b);
+}
+
+#define ALIAS 0x100000u /* another linear address for the page of CODE */
+
+Test(interp, sees_code_changed_through_an_alias) {
+    /* mov byte [ALIAS+9], 7; mov al, 1; hlt: the write hits the MOV's immediate */
+    static const uint8_t code[] = {0xc6, 0x04, 0x25, 9, 0, 0x10, 0, 7, 0xb0, 1, 0xf4};
+    struct bench b;
+    start(&b, code, sizeof code);
+    put64(&b, PT + 8 * (ALIAS >> 12), CODE | 7);
+    cr_assert_eq(run(&b, RV_NEVER), RV_RUN_HALTED);
+    cr_expect_eq(state(&b).gpr[RV_RAX] & 0xff, 7);
+    cr_expect_eq(state(&b).icount, 3);
+    finish(&b);
+}
+
+static long resident_pages(void) {
+    long size, resident = 0;
+    FILE *f = fopen("/proc/self/statm", "r");
+    cr_assert(f && fscanf(f, "%ld %ld", &size, &resident) == 2);
+    fclose(f);
+    return resident;
+}
+
+/* A guest that makes new code without end does not make the process grow without end. */
+Test(interp, code_made_again_and_again_takes_bounded_memory) {
+    /* mov ecx, n; loop: mov [ALIAS+201h], ecx; call f; add rbx, rax; dec ecx; jnz loop; hlt;
+     * at 200h, f: mov eax, imm32; ret */
+    uint8_t code[0x206] = {0xb9, 0, 0, 0, 0,    0x89, 0x0c, 0x25, 0x01, 0x02, 0x10, 0x00, 0xe8,
+                           0xef, 1, 0, 0, 0x48, 0x01, 0xc3, 0xff, 0xc9, 0x75, 0xed, 0xf4};
+    const uint32_t n = 400000;
+    code[0x200] = 0xb8;
+    code[0x205] = 0xc3;
+    memcpy(code + 1, &n, 4);
+    struct bench b;
+    start(&b, code, sizeof code);
+    put64(&b, PT + 8 * (ALIAS >> 12), CODE | 7);
+    cr_assert_eq(run(&b, 7 * 1000), RV_RUN_UNTIL);
+    long before = resident_pages();
+    cr_assert_eq(run(&b, RV_NEVER), RV_RUN_HALTED);
+    cr_expect_eq(state(&b).gpr[RV_RBX], (uint64_t)n * (n + 1) / 2);
+    cr_expect_eq(state(&b).icount, 1 + 7ull * n + 1);
+    /* Memory for code is mapped twice, and counts twice here. */
+    cr_expect_lt(resident_pages() - before, (160 << 20) / 4096);
     finish(&b);
 }
 

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "vmm/cpu/engine.h"
+#include "under_test.h"
 
 static void no_exit(void *ctx, struct rv_exit *x) {
     (void)ctx;
@@ -46,7 +46,7 @@ static void start(struct bench *b, const void *code, size_t n) {
     memset(b, 0, sizeof *b);
     cr_assert_eq(rv_ram_init(&b->ram, 1 << 20, &err), 0);
     b->bus = (struct rv_cpu_bus){.exit = no_exit, .tsc = no_tsc};
-    cr_assert_eq(rv_engine_interpret.create(&b->e, &b->ram, &b->bus, &rv_profile_v2, &err), 0);
+    cr_assert_eq(engine_create(&b->e, &b->ram, &b->bus, &rv_profile_v2, &err), 0);
     uint64_t flat = 0x00cf9b000000ffffull;
     memcpy(b->ram.host + GDT + 8, &flat, 8);
     uint64_t gate =

@@ -15,6 +15,8 @@
 
 #include "vmm/base/buf.h"
 #include "vmm/cpu/interp/interp.h"
+#include "vmm/cpu/interp/mmu.h"
+#include "vmm/cpu/interp/run.h"
 #include "vmm/cpu/kvm/kvm.h"
 
 /* Instructions interpreted after each trap before the guest goes back to the hardware: going there
@@ -30,6 +32,9 @@
 
 /* Tells the thread that runs the guest that it was kicked; blocked but while the guest runs. */
 #define KICK_SIGNAL (SIGRTMIN + 1)
+
+/* Instructions tried for one after which all flags are as the manual says. */
+#define SETTLE 500
 
 enum side { ON_INTERP, ON_HARDWARE };
 
@@ -49,7 +54,12 @@ struct rv_nested {
     bool searching; /* a kick is being answered: until search_until a trap is hoped for */
     rv_icount search_until;
     uint64_t search_end; /* ns, CLOCK_MONOTONIC */
-    pthread_t thread;    /* that run() was last called on */
+    /* Then, instructions up to one that leaves no flag undefined: until one is found, or too many.
+     */
+    unsigned settling; /* tried so far */
+    uint64_t settled;  /* RIP behind such a one; 0: the one executed last is none */
+    ZydisDecoder decoder;
+    pthread_t thread; /* that run() was last called on */
     bool has_thread;
     atomic_bool kicked, inside, entered;
     struct rv_nested_counts counts;
@@ -215,26 +225,63 @@ static void search(struct rv_nested *n) {
     atomic_store(&n->kicked, false);
     to_interp(n);
     n->searching = true;
+    n->settling = 0;
     n->search_until = interp_count(n) + KICK_STRETCH;
     n->search_end = wall() + KICK_NS;
     n->counts.kicks++;
 }
 
+/* RIP behind the next instruction if it is one after which every arithmetic flag is defined, else
+ * 0. Processors differ in those that the manual leaves undefined, and a landmark is looked for on
+ * others. 64-bit code only: elsewhere landmarks are taken as they come. */
+static uint64_t settles(struct rv_nested *n) {
+    const ZydisAccessedFlagsMask all = ZYDIS_CPUFLAG_CF | ZYDIS_CPUFLAG_PF | ZYDIS_CPUFLAG_AF |
+                                       ZYDIS_CPUFLAG_ZF | ZYDIS_CPUFLAG_SF | ZYDIS_CPUFLAG_OF;
+    const struct rv_x86 *x = &n->x;
+    uint64_t pa;
+    if (!rv_mmu_try_fetch(rv_interp_of(n->interp), x->rip, &pa)) return 0;
+    uint64_t at = rv_ram_offset(n->ram, pa), room = RV_PAGE_SIZE - (pa & ~RV_PAGE_MASK);
+    if (at == UINT64_MAX) return 0;
+    ZydisDecodedInstruction z;
+    if (!ZYAN_SUCCESS(ZydisDecoderDecodeInstruction(
+            &n->decoder, NULL, n->ram->host + at,
+            room < ZYDIS_MAX_INSTRUCTION_LENGTH ? room : ZYDIS_MAX_INSTRUCTION_LENGTH, &z)))
+        return 0;
+    const ZydisAccessedFlags *f = z.cpu_flags;
+    if (!f || (f->undefined & all) || ((f->modified | f->set_0 | f->set_1) & all) != all) return 0;
+    return x->rip + z.length;
+}
+
+/* Whether the guest stands where a landmark can be; else it has to go on by one instruction. */
+static bool settled(struct rv_nested *n) {
+    bool code64 = (n->x.efer & RV_EFER_LMA) && (n->x.seg[RV_CS].attr & RV_SEG_L);
+    if ((n->settling && n->settled == n->x.rip) || n->settling > SETTLE || !code64) {
+        n->settling = 0;
+        return true;
+    }
+    n->settled = settles(n);
+    n->settling++;
+    return false;
+}
+
 static int on_interp(struct rv_nested *n, bool want_window, struct rv_err *err) {
-    rv_icount now = interp_count(n), until = n->searching ? now + KICK_STEP : n->stay_until;
+    rv_icount now = interp_count(n), until = n->stay_until;
+    if (n->searching) until = now + (n->settling ? 1 : KICK_STEP);
     int r = interp_run(n, until > now ? until : now + 1, want_window, err);
     if (r == RV_RUN_KICKED) {
         search(n);
         return RV_RUN_UNTIL;
     }
-    if (r == RV_RUN_ATTENTION || r == RV_RUN_HALTED) n->searching = false;
+    if (r == RV_RUN_ATTENTION || r == RV_RUN_HALTED) n->searching = false, n->settling = 0;
     if (r == RV_RUN_ATTENTION) stay(n, STRETCH);
     if (r != RV_RUN_UNTIL) return r;
     n->interp->ops->get(n->interp, &n->x);
     /* A trap by the last instruction is answered first. */
     if (unusual(&n->x) || n->bus->attention || interp_count(n) < until) return RV_RUN_UNTIL;
     if (n->searching) {
-        if (interp_count(n) < n->search_until && wall() < n->search_end) return RV_RUN_UNTIL;
+        if (!n->settling && interp_count(n) < n->search_until && wall() < n->search_end)
+            return RV_RUN_UNTIL;
+        if (!settled(n)) return RV_RUN_UNTIL;
         n->searching = false;
         n->counts.landmarks++;
         stay(n, 0);
@@ -293,6 +340,7 @@ static int nested_set(struct rv_engine *e, const struct rv_x86 *in, struct rv_er
     struct rv_nested *n = of(e);
     n->side = ON_INTERP;
     n->shutdown = n->searching = false;
+    n->settling = 0;
     n->flush = true;
     int r = n->interp->ops->set(n->interp, in, err);
     stay(n, 0);
@@ -324,41 +372,15 @@ static void nested_destroy(struct rv_engine *e) {
     free(n);
 }
 
-/* What the guest is shown must be there, and SVM or VMX besides. */
-static const struct rv_nested_ops *choose(int kvm, struct kvm_cpuid2 *t, struct rv_err *err) {
-    static const struct rv_nested_ops *const all[] = {&rv_nested_svm, &rv_nested_vmx};
-    if (ioctl(kvm, KVM_GET_SUPPORTED_CPUID, t)) {
-        rv_fail_errno(err, RV_E_HOST, "KVM does not say what it supports");
-        return NULL;
-    }
-    for (unsigned i = 0; i < RV_COUNT(all); i++)
-        if (all[i]->offered(t)) return all[i];
-    rv_fail(err, RV_E_UNSUPPORTED,
-            "this host's KVM does not offer nested virtualization to its guests; load kvm_amd or "
-            "kvm_intel with nested=1, or use --engine interpret");
-    return NULL;
-}
-
-static int start(struct rv_nested *n, struct rv_err *err) {
-    enum { MAX = 256 };
-    struct kvm_cpuid2 *t = rv_alloc(sizeof *t + MAX * sizeof t->entries[0]);
-    t->nent = MAX;
-    n->ops = choose(n->vm.kvm, t, err);
-    int r = n->ops ? 0 : RV_E_UNSUPPORTED;
-    if (!r && ioctl(n->vm.cpu, KVM_SET_CPUID2, t))
-        r = rv_fail_errno(err, RV_E_HOST, "KVM refuses its own CPUID table");
-    free(t);
-    return r ? r : n->ops->start(&n->vm, err);
-}
-
 static int nested_create(struct rv_engine **out, struct rv_ram *ram, struct rv_cpu_bus *bus,
                          const struct rv_profile *profile, struct rv_err *err) {
     struct rv_nested *n = rv_alloc(sizeof *n);
     n->engine.ops = &rv_engine_nested;
+    ZydisDecoderInit(&n->decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
     n->ram = ram;
     n->bus = bus;
     int r = rv_nested_vm_init(&n->vm, ram, err);
-    if (!r) r = start(n, err);
+    if (!r) r = rv_nested_start(&n->vm, &n->ops, err);
     if (!r) r = rv_engine_interpret.create(&n->interp, ram, bus, profile, err);
     if (r) {
         nested_destroy(&n->engine);

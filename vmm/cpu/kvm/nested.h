@@ -91,4 +91,7 @@ struct rv_nested_ops {
 
 extern const struct rv_nested_ops rv_nested_svm, rv_nested_vmx;
 
+/* Chooses the half that this host's KVM offers to its guests and starts it. */
+int rv_nested_start(struct rv_nested_vm *v, const struct rv_nested_ops **ops, struct rv_err *err);
+
 #endif

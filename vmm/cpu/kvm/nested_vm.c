@@ -250,3 +250,32 @@ int rv_nested_interrupt(struct rv_nested_vm *v, bool on, struct rv_err *err) {
         return rv_fail_errno(err, RV_E_HOST, "KVM does not take a pending event; " HINT);
     return 0;
 }
+
+/* ---- starting ---- */
+
+static const struct rv_nested_ops *choose(int kvm, struct kvm_cpuid2 *t, struct rv_err *err) {
+    static const struct rv_nested_ops *const all[] = {&rv_nested_svm, &rv_nested_vmx};
+    if (ioctl(kvm, KVM_GET_SUPPORTED_CPUID, t)) {
+        rv_fail_errno(err, RV_E_HOST, "KVM does not say what it supports");
+        return NULL;
+    }
+    for (unsigned i = 0; i < RV_COUNT(all); i++)
+        if (all[i]->offered(t)) return all[i];
+    rv_fail(err, RV_E_UNSUPPORTED,
+            "this host's KVM does not offer nested virtualization to its guests; load kvm_amd or "
+            "kvm_intel with nested=1, or use --engine interpret");
+    return NULL;
+}
+
+int rv_nested_start(struct rv_nested_vm *v, const struct rv_nested_ops **ops, struct rv_err *err) {
+    enum { MAX = 256 };
+    struct kvm_cpuid2 *t = rv_alloc(sizeof *t + MAX * sizeof t->entries[0]);
+    t->nent = MAX;
+    /* What the guest is shown must be there, and SVM or VMX besides. */
+    *ops = choose(v->kvm, t, err);
+    int r = *ops ? 0 : RV_E_UNSUPPORTED;
+    if (!r && ioctl(v->cpu, KVM_SET_CPUID2, t))
+        r = rv_fail_errno(err, RV_E_HOST, "KVM refuses its own CPUID table");
+    free(t);
+    return r ? r : (*ops)->start(v, err);
+}

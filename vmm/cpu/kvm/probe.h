@@ -47,6 +47,22 @@ struct rv_kvm_counts {
 /* Of an engine made by rv_engine_kvm, since it was made. */
 struct rv_kvm_counts rv_kvm_counts(const struct rv_engine *e);
 
+/* What the nested engine relies on, tried out on a guest of a few instructions. */
+struct rv_nested_report {
+    const char *vendor;     /* "svm", "vmx" */
+    double plain_ips;       /* instructions a second of a loop that runs freely; 0: did not work */
+    uint64_t exit_ns;       /* a time-stamp read that is trapped and seen here, there and back */
+    bool traps_tsc;         /* RDTSC comes out before anything happened */
+    bool finds_window;      /* comes out as soon as an interrupt could be taken, not before */
+    bool comes_when_called; /* a guest that never leaves by itself comes out when asked to */
+    bool shows_shutdown;    /* a triple fault is reported */
+    bool works;             /* all of that */
+};
+
+/* Tries it, in a fraction of a second. 0 when a guest's guest can be run at all; else as making
+ * rv_engine_nested fails, and *out is zeroed. */
+int rv_nested_probe(struct rv_nested_report *out, struct rv_err *err);
+
 struct rv_nested_counts {
     uint64_t exits;
     struct {

@@ -30,7 +30,6 @@
 enum { /* pin-based controls */
        PIN_INTERRUPT = 1 << 0,
        PIN_NMI = 1 << 3,
-       PIN_VIRTUAL_NMI = 1 << 5,
 };
 enum { /* primary processor-based controls */
        PROC_WINDOW = 1 << 2,
@@ -276,7 +275,7 @@ static int controls(struct rv_nested_vm *v, uint32_t msr, uint32_t needed, uint3
 static int set_constants(struct rv_nested_vm *v, uint64_t host_rip, struct rv_err *err) {
     struct rv_vmx *m = of(v);
     uint32_t pin = 0, proc2 = 0, leave = 0;
-    int r = controls(v, MSR_VMX_TRUE_PIN, PIN_INTERRUPT | PIN_NMI | PIN_VIRTUAL_NMI, 0, &pin, err);
+    int r = controls(v, MSR_VMX_TRUE_PIN, PIN_INTERRUPT | PIN_NMI, 0, &pin, err);
     if (!r)
         r = controls(v, MSR_VMX_TRUE_PROC,
                      PROC_HLT | PROC_RDTSC | PROC_CR8_LOAD | PROC_CR8_STORE | PROC_MOV_DR |
@@ -449,8 +448,9 @@ static void vmx_load(struct rv_nested_vm *v, const struct rv_x86 *x, bool flush)
     put(v, F_SYSENTER_CS, x->sysenter_cs);
     put(v, F_SYSENTER_ESP, x->sysenter_esp);
     put(v, F_SYSENTER_EIP, x->sysenter_eip);
-    put(v, F_BLOCKING,
-        (x->sti_shadow ? 1u : 0) | (x->movss_shadow ? 2u : 0) | (x->nmi_blocked ? 8u : 0));
+    /* NMIs are delivered in software, and so are their handlers run up to IRET: none is ever
+     * blocked here. */
+    put(v, F_BLOCKING, (x->sti_shadow ? 1u : 0) | (x->movss_shadow ? 2u : 0));
     put_syscall_msrs(v, x);
     set_comm(v, RV_COMM_CR2, x->cr2);
     set_comm(v, RV_COMM_KERNEL_GS, x->kernel_gs_base);
@@ -485,7 +485,10 @@ static void vmx_store(struct rv_nested_vm *v, struct rv_x86 *x) {
     for (unsigned f = 0; f < FIELDS; f++) m->value[f] = field_at(now + m->where[f], f);
     memcpy(x->gpr, rv_l1(v, RV_COMM_GPR), sizeof x->gpr);
     rv_nested_store_fx(x, rv_l1(v, RV_COMM_FX));
+    uint16_t code = x->seg[RV_CS].attr;
     for (unsigned n = 0; n < RV_SREGS; n++) get_segment(m->value, n, &x->seg[n]);
+    /* In real mode no load changes what CS is; some emulated processors make it a data segment. */
+    if (!(x->cr0 & RV_CR0_PE)) x->seg[RV_CS].attr = code;
     x->gdt = (struct rv_dtr){m->value[F_GDT_BASE], (uint16_t)m->value[F_GDT_LIMIT]};
     x->idt = (struct rv_dtr){m->value[F_IDT_BASE], (uint16_t)m->value[F_IDT_LIMIT]};
     x->cr2 = comm(v, RV_COMM_CR2);
@@ -496,7 +499,6 @@ static void vmx_store(struct rv_nested_vm *v, struct rv_x86 *x) {
     x->rflags = m->value[F_RFLAGS];
     x->sti_shadow = m->value[F_BLOCKING] & 1;
     x->movss_shadow = m->value[F_BLOCKING] >> 1 & 1;
-    x->nmi_blocked = m->value[F_BLOCKING] >> 3 & 1;
     uint64_t event = comm(v, RV_COMM_EVENT);
     if (comm(v, RV_COMM_REASON) == X_EXCEPTION && EVENT_VECTOR(event) == RV_VEC_DB &&
         EVENT_TYPE(event) == TYPE_HARDWARE) {
