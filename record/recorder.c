@@ -129,9 +129,14 @@ static int rec_query(struct rv_nondet *nd, struct rv_point at, enum rv_source so
 static void landmark(struct rv_recorder *r, const struct rv_next *q) {
     if (!r->by_trap || !q->landmark || r->marked == q->landmark) return;
     r->marked = q->landmark;
-    uint8_t data[16];
+    uint8_t data[RV_LANDMARK_BYTES];
+    size_t len = 16;
     memcpy(data, &q->landmark->gpr, 8);
     memcpy(data + 8, &q->landmark->cpu, 8);
+    for (unsigned i = 0; i < q->landmark->words && i < RV_LANDMARK_WORDS; i++, len += 16) {
+        memcpy(data + len, &q->landmark->word[i].gpa, 8);
+        memcpy(data + len + 8, &q->landmark->word[i].value, 8);
+    }
     event(r, (struct rv_trace_event){.kind = RV_TRACE_LANDMARK,
                                      .source = RV_SRC_CPU,
                                      .position = position(r, q->at),
@@ -139,7 +144,7 @@ static void landmark(struct rv_recorder *r, const struct rv_next *q) {
                                      .value = q->landmark->at,
                                      .value2 = q->landmark->ram,
                                      .data = data,
-                                     .len = sizeof data});
+                                     .len = len});
 }
 
 static int rec_next(struct rv_nondet *nd, const struct rv_next *q, struct rv_push *out,

@@ -187,9 +187,15 @@ static int give(struct rv_player *p, struct rv_point at, const struct rv_trace_e
 
 static void read_landmark(const struct rv_trace_event *ev, struct rv_landmark *out) {
     *out = (struct rv_landmark){.at = ev->value, .ram = ev->value2};
-    if (ev->len != 16) return; /* equals no state */
+    /* Of another length, it equals no state. */
+    if (ev->len < 16 || ev->len > RV_LANDMARK_BYTES || ev->len % 16) return;
     memcpy(&out->gpr, ev->data, 8);
     memcpy(&out->cpu, ev->data + 8, 8);
+    for (size_t at = 16; at < ev->len; at += 16) {
+        struct rv_word *w = &out->word[out->words++];
+        memcpy(&w->gpa, ev->data + at, 8);
+        memcpy(&w->value, ev->data + at + 8, 8);
+    }
 }
 
 static bool same_landmark(struct rv_player *p, const struct rv_trace_event *ev,

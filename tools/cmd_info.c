@@ -7,6 +7,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "trace-format/effect.h"
 #include "trace-format/reader.h"
 
 static const struct option options[] = {{"json", no_argument, NULL, 'j'}, {NULL, 0, NULL, 0}};
@@ -52,6 +53,13 @@ static void print_events(const struct rv_trace_stats *stats) {
     puts(first ? "none" : "");
 }
 
+/* Whether positions are traps, for want of a count of instructions. */
+static bool by_trap(const struct rv_trace_header *h) {
+    for (size_t i = 0; i < h->option_count; i++)
+        if (strcmp(h->options[i].key, RV_OPTION_BY_TRAP) == 0) return h->options[i].number;
+    return false;
+}
+
 static void print_human(const struct rv_trace_reader *r, const struct rv_trace_state *st,
                         const struct rv_trace_stats *stats) {
     const struct rv_trace_header *h = rv_trace_reader_header(r);
@@ -70,7 +78,8 @@ static void print_human(const struct rv_trace_reader *r, const struct rv_trace_s
            retro_group(stats->event_bytes, b), retro_group(stats->blob_bytes, w),
            retro_group(stats->other_bytes, (char[32]){0}));
     line("length");
-    printf("%s instructions, %.6f s of guest time\n", retro_group(st->position, n),
+    printf("%s %s, %.6f s of guest time\n", retro_group(st->position, n),
+           by_trap(h) ? "traps (run retro lift to have instructions)" : "instructions",
            (double)st->time / 1e9);
     print_events(stats);
     if (s) {
@@ -85,7 +94,10 @@ static void print_human(const struct rv_trace_reader *r, const struct rv_trace_s
     line("machine");
     printf("%" PRIu64 " MiB, CPU profile ", h->memory_bytes >> 20);
     retro_print_text(stdout, (const uint8_t *)h->cpu_profile, strlen(h->cpu_profile));
-    printf(", %.3f ns an instruction\n", (double)h->rate / 4294967296.0);
+    if (h->rate)
+        printf(", %.3f ns an instruction\n", (double)h->rate / 4294967296.0);
+    else
+        printf(", time is the host's\n");
     text_line("engine", h->engine);
     line("host");
     retro_print_text(stdout, (const uint8_t *)h->host_cpu.brand, strlen(h->host_cpu.brand));
@@ -168,7 +180,8 @@ static void print_json(const struct rv_trace_reader *r, const struct rv_trace_st
     json_object_set_new(o, "bytes", int_json(st->size));
     json_object_set_new(o, "event_bytes", int_json(stats->event_bytes));
     json_object_set_new(o, "image_bytes", int_json(stats->blob_bytes));
-    json_object_set_new(o, "instructions", int_json(st->position));
+    json_object_set_new(o, by_trap(rv_trace_reader_header(r)) ? "traps" : "instructions",
+                        int_json(st->position));
     json_object_set_new(o, "guest_ns", int_json(st->time));
     for (uint32_t k = 1; k < RV_TRACE_MAX_KINDS; k++)
         if (stats->events[k])

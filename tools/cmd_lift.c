@@ -31,7 +31,8 @@ static int lift_main(int argc, char **argv) {
     struct rv_err err = {0};
     struct retro_lift_result result;
     retro_catch_signals();
-    how.meter = retro_meter_new(isatty(STDERR_FILENO), "lifting", 0);
+    how.meter = retro_meter_new(isatty(STDERR_FILENO), "lifting", retro_trace_length(how.path));
+    retro_meter_count_traps(how.meter);
     double began = retro_now();
     int r = retro_engine(engine, false, &how.engine, &err);
     if (!r && !how.engine->counts)

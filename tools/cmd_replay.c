@@ -51,15 +51,6 @@ static int parse(int argc, char **argv, struct args *a) {
     return RETRO_OK;
 }
 
-static rv_icount length_of(const char *path) {
-    struct rv_trace_reader *r;
-    if (rv_trace_reader_open(&r, path, NULL)) return 0;
-    struct rv_trace_state st;
-    rv_trace_reader_state(r, &st);
-    rv_trace_reader_free(r);
-    return st.position;
-}
-
 /* What a user should know about the trace beyond "replayed". */
 static const char *note_on(const struct rv_trace_reader *reader, const struct rv_end *end) {
     struct rv_trace_state st;
@@ -103,9 +94,11 @@ static int replay_main(int argc, char **argv) {
                                 .debugcon_fd = -1,
                                 .max_icount = RV_NEVER};
     bool meter_on = isatty(STDERR_FILENO) && !a.json && (a.quiet || !isatty(STDOUT_FILENO));
-    rv_icount total = length_of(a.config.path);
+    rv_icount total = retro_trace_length(a.config.path);
     if (a.config.player.target < total) total = a.config.player.target;
     struct retro_meter *meter = retro_meter_new(meter_on, "replaying", total);
+    bool by_trap = false;
+    if (!retro_is_by_trap(a.config.path, &by_trap, NULL) && by_trap) retro_meter_count_traps(meter);
     int r = retro_engine(a.engine, a.verbose, &a.config.engine, &err);
     if (!r) r = rv_live_new(&out, &lc, &err);
     if (!r) {

@@ -147,22 +147,17 @@ static int open_files(struct guest *g, struct rv_err *err) {
 
 static int prepare(struct guest *g, struct rv_err *err) {
     struct rv_machine_config *c = &g->config;
-    *c = (struct rv_machine_config){.memory = g->memory,
-                                    .profile = &rv_profile_v2,
-                                    .rate = RV_RATE_DEFAULT,
-                                    .digest_every = RV_DIGEST_DEFAULT};
-    int r = retro_engine(g->engine, g->verbose, &c->engine, err);
-    if (!r && !c->engine->counts) {
-        c->profile = &rv_profile_hw;
-        c->rate = RV_RATE_HOST;
-        c->by_trap = true;
-        c->digest_every = RV_DIGEST_TRAPS;
-        r = rv_quirks_measure(&c->quirks, err);
-        if (!r && g->max_icount != RV_NEVER)
+    const struct rv_engine_ops *engine;
+    int r = retro_engine(g->engine, g->verbose, &engine, err);
+    if (!r) r = retro_configure(engine, c, err);
+    if (r) return r;
+    c->memory = g->memory;
+    if (!engine->counts) {
+        if (g->max_icount != RV_NEVER)
             r = rv_fail(err, RV_E_USAGE,
                         "engine %s does not count instructions; give --timeout instead of "
                         "--max-instructions, or take --engine interpret",
-                        c->engine->name);
+                        engine->name);
     }
     if (!r) r = boot_kind(g->kind, &c->boot.kind, err);
     if (!r) r = rv_file_read(g->kernel, IMAGE_MAX, &g->kernel_data, &c->boot.kernel.len, err);
@@ -233,6 +228,7 @@ static int do_run(struct guest *g) {
     retro_catch_signals();
     int r = prepare(g, &err);
     if (!r) r = start_live(g, &live, &err);
+    if (!r && !g->config.engine->counts) retro_meter_count_traps(meter);
     if (!r) r = rv_machine_new(&m, &g->config, retro_meter_wrap(meter, rv_live_nondet(live)), &err);
     if (!r) r = start_kicks(g, live, m, &err);
     double began = retro_now();
@@ -269,6 +265,7 @@ static int do_record(struct guest *g) {
     retro_catch_signals();
     int r = prepare(g, &err);
     if (!r) r = start_live(g, &live, &err);
+    if (!r && !g->config.engine->counts) retro_meter_count_traps(meter);
     if (!r) {
         struct rv_record_config rc = {.path = g->output,
                                       .overwrite = g->force,

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "vmm/cpu/kvm/probe.h"
+#include "vmm/cpu/quirks.h"
 
 /* A counting loop in 64-bit code that never ends: dec ecx; jnz; jmp. */
 static const uint8_t loop_code[] = {0xff, 0xc9, 0x75, 0xfc, 0xeb, 0xfa};
@@ -75,18 +76,17 @@ const struct rv_engine_ops *retro_choose(const struct retro_speeds *s, const cha
     return translates ? &rv_engine_translate : &rv_engine_interpret;
 }
 
-/* Whether this host's KVM lets its guests run guests: found out by making one. */
+/* Whether this host's KVM lets its guests run guests, found out by trying. */
 static bool nested_works(bool verbose) {
-    struct rv_ram ram;
+    struct rv_nested_report report;
     struct rv_err err = {0};
-    if (rv_ram_init(&ram, 1 << 20, &err)) return false;
-    struct rv_cpu_bus bus = {.exit = no_exit, .tsc = no_tsc};
-    struct rv_engine *e;
-    bool works = !rv_engine_nested.create(&e, &ram, &bus, &rv_profile_hw, &err);
-    if (works) e->ops->destroy(e);
-    rv_ram_release(&ram);
-    if (verbose && !works) fprintf(stderr, "retro: no engine kvm-nested: %s\n", err.msg);
-    return works;
+    if (rv_nested_probe(&report, &err)) {
+        if (verbose) fprintf(stderr, "retro: no engine kvm-nested: %s\n", err.msg);
+    } else if (!report.works && verbose) {
+        fprintf(stderr, "retro: no engine kvm-nested: it does not work on this host's KVM; retro "
+                        "doctor says what\n");
+    }
+    return report.works;
 }
 
 int retro_engine(const char *name, bool verbose, const struct rv_engine_ops **out,
@@ -124,4 +124,18 @@ int retro_engine(const char *name, bool verbose, const struct rv_engine_ops **ou
             fprintf(stderr, "kvm %.2f)\n", s.kvm / 1e6);
     }
     return 0;
+}
+
+int retro_configure(const struct rv_engine_ops *engine, struct rv_machine_config *c,
+                    struct rv_err *err) {
+    *c = (struct rv_machine_config){.engine = engine,
+                                    .profile = &rv_profile_v2,
+                                    .rate = RV_RATE_DEFAULT,
+                                    .digest_every = RV_DIGEST_DEFAULT};
+    if (engine->counts) return 0;
+    c->profile = &rv_profile_hw;
+    c->rate = RV_RATE_HOST;
+    c->by_trap = true;
+    c->digest_every = RV_DIGEST_TRAPS;
+    return rv_quirks_measure(&c->quirks, err);
 }

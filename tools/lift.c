@@ -216,6 +216,15 @@ static int check(const struct rv_trace_reader *r, const char *path, struct rv_er
                    path);
 }
 
+uint64_t retro_trace_length(const char *path) {
+    struct rv_trace_reader *r;
+    if (rv_trace_reader_open(&r, path, NULL)) return 0;
+    struct rv_trace_state st;
+    rv_trace_reader_state(r, &st);
+    rv_trace_reader_free(r);
+    return st.position;
+}
+
 int retro_is_by_trap(const char *path, bool *by_trap, struct rv_err *err) {
     struct rv_trace_reader *r;
     int code = rv_trace_reader_open(&r, path, err);

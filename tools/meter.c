@@ -18,6 +18,7 @@ struct retro_meter {
     const char *verb;
     rv_icount total; /* 0: not known */
     double started, last;
+    bool traps; /* what is counted */
 };
 
 static struct rv_nondet *inner_of(struct rv_nondet *nd) {
@@ -36,8 +37,11 @@ static void draw(struct retro_meter *m, rv_icount at, double now) {
         for (int i = 0; i < BAR; i++) fputc(i < full ? '#' : '.', stderr);
         fprintf(stderr, "] %3d%% ", (int)(part * 100));
     }
-    fprintf(stderr, "%s instructions, %.0f s, %.0f million/s", retro_group(at, count), s,
-            (double)at / s / 1e6);
+    if (m->traps)
+        fprintf(stderr, "%s traps, %.0f s", retro_group(at, count), s);
+    else
+        fprintf(stderr, "%s instructions, %.0f s, %.0f million/s", retro_group(at, count), s,
+                (double)at / s / 1e6);
     fflush(stderr);
     m->shown = true;
 }
@@ -51,10 +55,12 @@ void retro_meter_show(struct retro_meter *m, rv_icount at, rv_icount total) {
     m->last = now;
 }
 
+void retro_meter_count_traps(struct retro_meter *m) { m->traps = true; }
+
 static int meter_horizon(struct rv_nondet *nd, struct rv_point at, struct rv_horizon *h,
                          struct rv_err *err) {
     struct retro_meter *m = (struct retro_meter *)nd;
-    retro_meter_show(m, at.icount, m->total);
+    retro_meter_show(m, m->traps ? at.trap : at.icount, m->total);
     return m->inner->ops->horizon(m->inner, at, h, err);
 }
 

@@ -54,6 +54,13 @@ bool retro_parse_position(const char *text, rv_icount *position);
 int retro_engine(const char *name, bool verbose, const struct rv_engine_ops **out,
                  struct rv_err *err);
 
+/* The machine that an engine is for, without memory and guest: an engine that does not count has
+ * the host's time, positions that are traps and a profile that hardware has. */
+int retro_configure(const struct rv_engine_ops *engine, struct rv_machine_config *c,
+                    struct rv_err *err);
+/* selftest.c: records a small guest with the engine and replays it with the interpreter. */
+int retro_self_test(const struct rv_engine_ops *engine, struct rv_err *err);
+
 /* What this host's engines do, in instructions a second; 0 where one does not work. *kvm is filled
  * as rv_kvm_probe does, and *kvm_err says why there is no KVM (code 0: there is one). */
 struct retro_speeds {
@@ -80,9 +87,12 @@ struct retro_meter *retro_meter_new(bool show, const char *verb, rv_icount total
 struct rv_nondet *retro_meter_wrap(void *meter, struct rv_nondet *inner);
 /* For work that is not one run: shows how far it is, when that is due. */
 void retro_meter_show(struct retro_meter *m, rv_icount at, rv_icount total);
+/* Progress is in traps, where nobody counts instructions or they are not known beforehand. */
+void retro_meter_count_traps(struct retro_meter *m);
 void retro_meter_free(struct retro_meter *m); /* clears the line */
 
 /* lift.c: whether the positions of a trace are traps, for want of a count of instructions. */
+uint64_t retro_trace_length(const char *path); /* last position, in its unit; 0: not known */
 int retro_is_by_trap(const char *path, bool *by_trap, struct rv_err *err);
 /* Replays such a trace on a software engine and writes it anew to out with instructions for
  * positions; out may be path itself, which is then replaced at the end. A stop request leaves

@@ -19,12 +19,33 @@ static uint64_t whole_cpu(const struct rv_x86 *x) {
     return rv_state_hash(rv_x86_fields, &c, 0);
 }
 
+static void note_words(struct rv_landmark *out, struct rv_engine *e, const struct rv_ram *ram) {
+    out->words = 0;
+    if (!e->ops->recent_writes) return;
+    rv_gpa gpa[RV_LANDMARK_WORDS];
+    unsigned n = e->ops->recent_writes(e, gpa, RV_LANDMARK_WORDS);
+    for (unsigned i = 0; i < n; i++) {
+        struct rv_word *w = &out->word[out->words];
+        w->gpa = gpa[i];
+        if (rv_ram_read(ram, w->gpa, &w->value, sizeof w->value)) out->words++;
+    }
+}
+
+static bool words_equal(const struct rv_landmark *l, const struct rv_ram *ram) {
+    for (unsigned i = 0; i < l->words; i++) {
+        uint64_t v;
+        if (!rv_ram_read(ram, l->word[i].gpa, &v, sizeof v) || v != l->word[i].value) return false;
+    }
+    return true;
+}
+
 void rv_landmark_of(struct rv_landmark *out, struct rv_engine *e, struct rv_ram *ram) {
     struct rv_x86 x;
     e->ops->get(e, &x);
     look(out, &x);
     out->cpu = whole_cpu(&x);
     out->ram = rv_ram_digest(ram);
+    note_words(out, e, ram);
 }
 
 bool rv_landmark_is(const struct rv_landmark *wanted, struct rv_engine *e, struct rv_ram *ram,
@@ -34,7 +55,7 @@ bool rv_landmark_is(const struct rv_landmark *wanted, struct rv_engine *e, struc
     e->ops->get(e, &x);
     if (linear(&x) != wanted->at) return false;
     look(&here, &x);
-    if (here.gpr != wanted->gpr) return false;
+    if (here.gpr != wanted->gpr || !words_equal(wanted, ram)) return false;
     ++*candidates;
     return whole_cpu(&x) == wanted->cpu && rv_ram_digest(ram) == wanted->ram;
 }

@@ -9,8 +9,8 @@
 /* The state that e and ram are in. Costs a digest of the pages written since the last one. */
 void rv_landmark_of(struct rv_landmark *out, struct rv_engine *e, struct rv_ram *ram);
 
-/* Are e and ram in that state? *candidates counts the times that the general registers were equal
- * and the rest had to be looked at. */
+/* Are e and ram in that state? *candidates counts the times that the general registers and the
+ * landmark's words were equal and the rest had to be looked at. */
 bool rv_landmark_is(const struct rv_landmark *wanted, struct rv_engine *e, struct rv_ram *ram,
                     uint64_t *candidates);
 

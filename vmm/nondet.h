@@ -18,6 +18,8 @@ struct rv_point {
                       registers, board MSRs, time-stamp reads, HLT */
 };
 
+#define RV_LANDMARK_WORDS 3
+
 /* The state of the CPU and of memory between two traps, where nothing can be counted. A state that
  * equals it in everything has the same future, so it is the same place. All hashes are XXH3-64. */
 struct rv_landmark {
@@ -25,7 +27,15 @@ struct rv_landmark {
     uint64_t gpr; /* of the 16 general registers: a quick first comparison */
     uint64_t cpu; /* of all CPU state but the count of instructions */
     uint64_t ram; /* rv_ram_digest */
+    /* Words of memory that were written just before: they tell most places apart whose registers
+     * are equal, at less cost than all of memory. */
+    unsigned words; /* at most RV_LANDMARK_WORDS */
+    struct rv_word {
+        rv_gpa gpa; /* of 8 bytes of RAM, aligned */
+        uint64_t value;
+    } word[RV_LANDMARK_WORDS];
 };
+#define RV_LANDMARK_BYTES (16 + 16 * RV_LANDMARK_WORDS) /* gpr, cpu and words in a trace */
 
 enum rv_push_kind {
     RV_PUSH_NONE = 0,

@@ -107,11 +107,22 @@ def test_amd_recordings(folder):
     recordings("amd", "kvm-nested", ["real", "modes", "smc", "debug"], folder, 300)
 
 
-def test_amd_doctor(folder):
-    text = inside("amd", f"{RETRO[1]} doctor --json >/out/doctor", [RETRO], 120, folder)
+def doctor(machine, vendor, folder, limit):
+    text = inside(machine, f"{RETRO[1]} doctor --json >/out/doctor", [RETRO], limit, folder)
     with open(os.path.join(folder, "doctor")) as f:
         found = json.load(f)
-    assert found["kvm"]["engine_works"] and found["kvm"]["nested_svm"], f"{found}\n{text}"
+    assert found["nested"]["works"] and found["nested"]["vendor"] == vendor, f"{found}\n{text}"
+    assert found["kvm"]["engine_works"], f"{found}\n{text}"
+    assert set(found["self_test"].values()) == {"replayed"} and len(found["self_test"]) == 4, found
+
+
+def test_amd_doctor(folder):
+    doctor("amd", "svm", folder, 120)
+
+
+def test_intel_doctor(folder):
+    full_only()
+    doctor("intel", "vmx", folder, 600)
 
 
 def test_amd_debian(folder):

@@ -73,6 +73,10 @@ struct rv_engine_ops {
      * replaced. Code and memory that cannot hit run as fast as before. */
     void (*watch)(struct rv_engine *e, const struct rv_watch *w);
 
+    /* Where the guest wrote last before a run() that ended with RV_RUN_KICKED: up to max different
+     * addresses, aligned to 8, and how many. NULL: not known. */
+    unsigned (*recent_writes)(struct rv_engine *e, rv_gpa *gpa, unsigned max);
+
     /* Makes run() return soon; the only function that another thread or a signal may call. */
     void (*kick)(struct rv_engine *e);
 };

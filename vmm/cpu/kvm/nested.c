@@ -27,6 +27,8 @@
 #define KICK_STRETCH 20000
 #define KICK_STEP    500
 #define KICK_NS      200000ull
+/* Writes remembered of the end of a search. */
+#define RECENT 16u
 /* And where the hardware refuses the state. */
 #define REFUSED_STRETCH 2000
 
@@ -59,6 +61,10 @@ struct rv_nested {
     unsigned settling; /* tried so far */
     uint64_t settled;  /* RIP behind such a one; 0: the one executed last is none */
     ZydisDecoder decoder;
+    bool noting;           /* what a search writes is noted */
+    rv_gpa writes[RECENT]; /* the last ones, as a ring */
+    unsigned written;
+    struct rv_watch all;
     pthread_t thread; /* that run() was last called on */
     bool has_thread;
     atomic_bool kicked, inside, entered;
@@ -220,6 +226,41 @@ static int on_hardware(struct rv_nested *n, bool want_window, struct rv_err *err
     }
 }
 
+static bool note_write(void *ctx, const struct rv_watch_hit *hit) {
+    struct rv_nested *n = ctx;
+    n->writes[n->written++ % RECENT] = hit->gpa & ~7ull;
+    return false;
+}
+
+/* What a search writes helps to find its end again, should that be between two traps. */
+static void note_writes(struct rv_nested *n, bool on) {
+    static const struct rv_watchpoint everywhere = {
+        .addr = 0, .len = UINT64_MAX, .access = RV_WATCH_WRITE, .physical = true};
+    if (n->noting == on || n->watching) return;
+    n->noting = on;
+    n->all = (struct rv_watch){.point = &everywhere, .n = 1, .hit = note_write, .ctx = n};
+    if (on) n->written = 0;
+    n->interp->ops->watch(n->interp, on ? &n->all : NULL);
+}
+
+static unsigned nested_recent_writes(struct rv_engine *e, rv_gpa *gpa, unsigned max) {
+    struct rv_nested *n = of(e);
+    unsigned found = 0, have = n->written < RECENT ? n->written : RECENT;
+    for (unsigned i = 1; i <= have && found < max; i++) {
+        rv_gpa at = n->writes[(n->written - i) % RECENT];
+        bool known = false;
+        for (unsigned k = 0; k < found; k++) known |= gpa[k] == at;
+        if (!known) gpa[found++] = at;
+    }
+    return found;
+}
+
+static void end_search(struct rv_nested *n) {
+    n->searching = false;
+    n->settling = 0;
+    note_writes(n, false);
+}
+
 /* A kick came: hopes for a trap within a stretch of interpreted instructions. */
 static void search(struct rv_nested *n) {
     atomic_store(&n->kicked, false);
@@ -229,6 +270,7 @@ static void search(struct rv_nested *n) {
     n->search_until = interp_count(n) + KICK_STRETCH;
     n->search_end = wall() + KICK_NS;
     n->counts.kicks++;
+    note_writes(n, true);
 }
 
 /* RIP behind the next instruction if it is one after which every arithmetic flag is defined, else
@@ -272,7 +314,7 @@ static int on_interp(struct rv_nested *n, bool want_window, struct rv_err *err) 
         search(n);
         return RV_RUN_UNTIL;
     }
-    if (r == RV_RUN_ATTENTION || r == RV_RUN_HALTED) n->searching = false, n->settling = 0;
+    if (r == RV_RUN_ATTENTION || r == RV_RUN_HALTED) end_search(n);
     if (r == RV_RUN_ATTENTION) stay(n, STRETCH);
     if (r != RV_RUN_UNTIL) return r;
     n->interp->ops->get(n->interp, &n->x);
@@ -282,7 +324,7 @@ static int on_interp(struct rv_nested *n, bool want_window, struct rv_err *err) 
         if (!n->settling && interp_count(n) < n->search_until && wall() < n->search_end)
             return RV_RUN_UNTIL;
         if (!settled(n)) return RV_RUN_UNTIL;
-        n->searching = false;
+        end_search(n);
         n->counts.landmarks++;
         stay(n, 0);
         return RV_RUN_KICKED;
@@ -339,8 +381,8 @@ static void nested_get(struct rv_engine *e, struct rv_x86 *out) {
 static int nested_set(struct rv_engine *e, const struct rv_x86 *in, struct rv_err *err) {
     struct rv_nested *n = of(e);
     n->side = ON_INTERP;
-    n->shutdown = n->searching = false;
-    n->settling = 0;
+    n->shutdown = false;
+    end_search(n);
     n->flush = true;
     int r = n->interp->ops->set(n->interp, in, err);
     stay(n, 0);
@@ -349,6 +391,7 @@ static int nested_set(struct rv_engine *e, const struct rv_x86 *in, struct rv_er
 
 static void nested_watch(struct rv_engine *e, const struct rv_watch *w) {
     struct rv_nested *n = of(e);
+    end_search(n);
     n->watching = w;
     if (w) to_interp(n);
     n->interp->ops->watch(n->interp, w);
@@ -406,5 +449,6 @@ const struct rv_engine_ops rv_engine_nested = {
     .set = nested_set,
     .restore = nested_set,
     .watch = nested_watch,
+    .recent_writes = nested_recent_writes,
     .kick = nested_kick,
 };
