@@ -119,9 +119,9 @@ static inline const uint8_t *rv_code_rx(const struct rv_xlate *x, const uint8_t 
 /* Runs one instruction in the interpreter. Called by translated code with the guest's state in c.
  * True when translated code must be left. */
 uint64_t rv_xlate_step(struct rv_interp *c, const struct rv_insn *i, uint64_t with_vec);
-/* The translation of the code at va, to which i jumps (NULL: a direct jump), entered into the jump
- * table; NULL when there is none, or finding out might raise something. */
-const uint8_t *rv_xlate_find(struct rv_interp *c, uint64_t va, const struct rv_insn *i);
+/* The translation of the code at va, where translated code is about to jump, entered into the jump
+ * table; NULL when there is none or it takes more to find it. */
+const uint8_t *rv_xlate_find(struct rv_interp *c, uint64_t va);
 /* Whether SSE instructions can be executed without raising anything for the state they find. */
 enum rv_vec_state rv_xlate_vec(const struct rv_interp *c);
 
