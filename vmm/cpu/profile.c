@@ -178,8 +178,8 @@ static struct rv_cpuid v2_cpuid(const struct rv_profile *p, uint32_t leaf, uint3
 }
 
 /* RDCL_NO, IBRS_ALL, SKIP_L1DFL_VMENTRY, SSB_NO, MDS_NO, PSCHANGE_MC_NO, TAA_NO, SBDR_SSDP_NO,
- * FBSDP_NO, PSDP_NO, PBRSB_NO, BHI_NO, GDS_NO, RFDS_NO, ITS_NO: nothing to mitigate here, so a guest
- * need not slow itself down. */
+ * FBSDP_NO, PSDP_NO, PBRSB_NO, BHI_NO, GDS_NO, RFDS_NO, ITS_NO: nothing to mitigate here, so a
+ * guest need not slow itself down. */
 #define V2_ARCH_CAPABILITIES                                                                       \
     (1u << 0 | 1u << 1 | 1u << 3 | 1u << 4 | 1u << 5 | 1u << 6 | 1u << 8 | 1u << 13 | 1u << 14 |   \
      1u << 15 | 1u << 20 | 1u << 24 | 1u << 26 | 1u << 27 | 1ull << 62)
