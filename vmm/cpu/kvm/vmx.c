@@ -105,21 +105,17 @@ enum field {
 static uint32_t encoding(unsigned f) {
     static const uint32_t segments[] = {0x800, 0x4800, 0x4814, 0x6806};
     static const uint32_t others[] = {
-        [F_GDT_LIMIT - F_GDT_LIMIT] = 0x4810,    [F_IDT_LIMIT - F_GDT_LIMIT] = 0x4812,
-        [F_GDT_BASE - F_GDT_LIMIT] = 0x6816,     [F_IDT_BASE - F_GDT_LIMIT] = 0x6818,
-        [F_CR0 - F_GDT_LIMIT] = 0x6800,          [F_CR3 - F_GDT_LIMIT] = 0x6802,
-        [F_CR4 - F_GDT_LIMIT] = 0x6804,          [F_CR0_SHOWN - F_GDT_LIMIT] = 0x6004,
-        [F_CR4_SHOWN - F_GDT_LIMIT] = 0x6006,    [F_DR7 - F_GDT_LIMIT] = 0x681a,
-        [F_RSP - F_GDT_LIMIT] = 0x681c,          [F_RIP - F_GDT_LIMIT] = 0x681e,
-        [F_RFLAGS - F_GDT_LIMIT] = 0x6820,       [F_EFER - F_GDT_LIMIT] = 0x2806,
-        [F_SYSENTER_CS - F_GDT_LIMIT] = 0x482a,  [F_SYSENTER_ESP - F_GDT_LIMIT] = 0x6824,
-        [F_SYSENTER_EIP - F_GDT_LIMIT] = 0x6826, [F_BLOCKING - F_GDT_LIMIT] = 0x4824,
-        [F_PDPTE - F_GDT_LIMIT] = 0x280a,        [F_PDPTE + 1 - F_GDT_LIMIT] = 0x280c,
-        [F_PDPTE + 2 - F_GDT_LIMIT] = 0x280e,    [F_PDPTE + 3 - F_GDT_LIMIT] = 0x2810,
-        [F_ENTRY - F_GDT_LIMIT] = 0x4012,        [F_PROC - F_GDT_LIMIT] = 0x4002,
+        [F_GDT_LIMIT] = 0x4810,    [F_IDT_LIMIT] = 0x4812,    [F_GDT_BASE] = 0x6816,
+        [F_IDT_BASE] = 0x6818,     [F_CR0] = 0x6800,          [F_CR3] = 0x6802,
+        [F_CR4] = 0x6804,          [F_CR0_SHOWN] = 0x6004,    [F_CR4_SHOWN] = 0x6006,
+        [F_DR7] = 0x681a,          [F_RSP] = 0x681c,          [F_RIP] = 0x681e,
+        [F_RFLAGS] = 0x6820,       [F_EFER] = 0x2806,         [F_SYSENTER_CS] = 0x482a,
+        [F_SYSENTER_ESP] = 0x6824, [F_SYSENTER_EIP] = 0x6826, [F_BLOCKING] = 0x4824,
+        [F_PDPTE] = 0x280a,        [F_PDPTE + 1] = 0x280c,    [F_PDPTE + 2] = 0x280e,
+        [F_PDPTE + 3] = 0x2810,    [F_ENTRY] = 0x4012,        [F_PROC] = 0x4002,
     };
     if (f < F_GDT_LIMIT) return segments[f / RV_SREGS] + 2 * (f % RV_SREGS);
-    return others[f - F_GDT_LIMIT];
+    return others[f];
 }
 
 /* Bytes of a field: bits 13 and 14 of its encoding are 16 bits, 64, 32, natural. */
