@@ -300,6 +300,7 @@ static int gdb_main(int argc, char **argv) {
     int r = retro_engine(s.a.engine, s.a.verbose, &s.a.config.replay.engine, &err);
     /* A port that cannot be had is better known before a long replay. */
     if (!r) r = rv_gdb_server_new(&s.server, s.a.address, s.a.port, &err);
+    if (!r) r = retro_lift_first(s.a.config.replay.path, s.a.quiet, &err);
     if (!r) r = rv_timeline_open(&s.timeline, &s.a.config, note, sizeof note, &err);
     retro_meter_free(s.meter);
     if (!r && *note && !s.a.quiet) fprintf(stderr, "retro: %s\n", note);

@@ -78,6 +78,7 @@ static int index_main(int argc, char **argv) {
     struct rv_history *h = NULL;
     double began = retro_now();
     int r = retro_engine(a.engine, a.verbose, &a.config.replay.engine, &err);
+    if (!r) r = retro_lift_first(a.config.replay.path, a.quiet, &err);
     if (!r) r = rv_index_build(&h, &a.config, &err);
     retro_meter_free(meter);
     if (r) return retro_error(&err);

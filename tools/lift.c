@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "record/recorder.h"
 #include "replay/session.h"
@@ -289,5 +290,24 @@ int retro_lift(const struct retro_lift *how, struct retro_lift_result *result, s
                              how->out);
     if (code && created) remove(path);
     rv_buf_release(&temp);
+    return code;
+}
+
+int retro_lift_first(const char *path, bool quiet, struct rv_err *err) {
+    bool by_trap;
+    int code = retro_is_by_trap(path, &by_trap, err);
+    if (code || !by_trap) return code;
+    if (!quiet) fprintf(stderr, "retro: %s was recorded on hardware: lifting it first\n", path);
+    struct retro_lift how = {
+        .path = path,
+        .out = path,
+        .engine = rv_engine_software(),
+        .meter = retro_meter_new(!quiet && isatty(STDERR_FILENO), "lifting",
+                                 retro_trace_length(path)),
+    };
+    retro_meter_count_traps(how.meter);
+    struct retro_lift_result result;
+    code = retro_lift(&how, &result, err);
+    retro_meter_free(how.meter);
     return code;
 }

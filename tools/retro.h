@@ -109,6 +109,9 @@ struct retro_lift_result {
     struct rv_trace_writer_stats stats;
 };
 int retro_lift(const struct retro_lift *how, struct retro_lift_result *result, struct rv_err *err);
+/* For tools that need instructions: lifts the trace in place if it counts traps, and says so on
+ * stderr unless quiet. */
+int retro_lift_first(const char *path, bool quiet, struct rv_err *err);
 
 /* summary.c: the line at the end of run, record and replay. */
 struct retro_summary {
