@@ -11,7 +11,6 @@
 #include "replay/index.h"
 #include "replay/index_priv.h"
 #include "replay/worker.h"
-#include "trace-format/effect.h"
 
 /* The recording is cut into this many epochs, but not into shorter ones than the interpreter runs
  * in a few milliseconds; every so many epochs a checkpoint is filed. So the index is bounded by the
@@ -20,8 +19,6 @@
 #define EPOCHS     512u
 #define EPOCH_MIN  (1u << 20)
 #define PER_FILING 8u
-/* For traces that do not tell their length. */
-#define EPOCH_BY_TRAP (64u << 20)
 
 struct build {
     const struct rv_index_config *config;
@@ -169,22 +166,9 @@ static int finish(struct build *b, const char *name, struct rv_err *err) {
     return r;
 }
 
-/* Whether the trace's positions are traps, so that it does not tell how many instructions it has.
- */
-static bool counts_traps(const struct build *b) {
-    const struct rv_trace_header *h = rv_trace_reader_header(rv_replay_reader(b->w->replay));
-    for (size_t i = 0; i < h->option_count; i++)
-        if (strcmp(h->options[i].key, RV_OPTION_BY_TRAP) == 0) return h->options[i].number != 0;
-    return false;
-}
-
 static void plan(struct build *b) {
     struct rv_trace_state st;
     rv_trace_reader_state(rv_replay_reader(b->w->replay), &st);
-    if (counts_traps(b)) {
-        b->step = EPOCH_BY_TRAP;
-        return;
-    }
     b->total = st.position;
     b->step = st.position / EPOCHS + 1;
     if (b->step < EPOCH_MIN) b->step = EPOCH_MIN;

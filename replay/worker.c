@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "trace-format/effect.h"
 #include "vmm/base/buf.h"
 
 /* Instructions between two looks at the outside in a branch, where no trace says how far to run. */
@@ -85,6 +86,14 @@ static struct rv_nondet *wrap(void *ctx, struct rv_nondet *player) {
 
 /* ---- life ---- */
 
+/* Whether the trace's positions are traps, for want of a count of instructions. */
+static bool counts_traps(const struct rv_trace_reader *reader) {
+    const struct rv_trace_header *h = rv_trace_reader_header(reader);
+    for (size_t i = 0; i < h->option_count; i++)
+        if (strcmp(h->options[i].key, RV_OPTION_BY_TRAP) == 0) return h->options[i].number != 0;
+    return false;
+}
+
 int rv_worker_new(struct rv_worker **out, const struct rv_replay_config *config,
                   struct rv_err *err) {
     const struct rv_engine_ops *e = config->engine;
@@ -97,6 +106,10 @@ int rv_worker_new(struct rv_worker **out, const struct rv_replay_config *config,
     struct rv_replay_config rc = *config;
     rc.player = (struct rv_player_config){.target = RV_NEVER, .stop_request = &w->stop};
     int r = rv_replay_begin(&w->replay, &rc, wrap, w, err);
+    if (!r && counts_traps(rv_replay_reader(w->replay)))
+        r = rv_fail(err, RV_E_UNSUPPORTED,
+                    "%s was recorded on hardware and counts traps; run retro lift on it first",
+                    config->path);
     if (r) {
         rv_worker_free(w);
         return r;

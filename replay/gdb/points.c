@@ -86,13 +86,15 @@ static void seek_data(struct rv_gdb_search *q, const struct rv_gdb_point *p, str
     }
 }
 
-/* A breakpoint likewise means the code that stands behind the address now, so that another
- * program's at the same address is none; accept() asks for the address as well. */
+/* A breakpoint is an address, whichever program is there: the process that runs now is often not
+ * the one that is meant. Only the upper half is the same in all of them (a kernel's): there it
+ * means the code that stands behind the address now, which tells where to look. */
 static void seek_code(struct rv_gdb_search *q, const struct rv_gdb_point *p, struct rv_machine *m,
                       const struct rv_x86 *x) {
     struct rv_watchpoint w = {.addr = p->addr, .len = 1, .access = RV_WATCH_EXEC};
     rv_gpa pa = p->addr;
-    w.physical = p->physical || rv_gdb_translate(rv_machine_ram(m), x, p->addr, &pa);
+    bool shared = p->addr >> 63;
+    w.physical = p->physical || (shared && rv_gdb_translate(rv_machine_ram(m), x, p->addr, &pa));
     if (w.physical) w.addr = pa;
     seek_out(q, &w, w.physical ? ram_page(m, pa) : RV_ANYWHERE);
 }

@@ -544,6 +544,23 @@ def test_usage(folder):
 
 # ---- the Debian guest ----
 
+def test_finds_the_planted_bug(folder):
+    """The demonstration of the quickstart."""
+    kernel, initrd = linux()
+    symbols = os.path.join(os.path.dirname(kernel), "ledger")
+    if not GDB or not os.path.exists(symbols):
+        raise Skip("no gdb" if not GDB else "this guest has no ledger: run tools/guest again")
+    trace = os.path.join(folder, "crash.retro")
+    retro("record", "-q", "-o", trace, "-k", kernel, "-i", initrd, "--append",
+          "console=ttyS0 panic=-1 quiet mode=ledger")
+    script = os.path.join(os.path.dirname(__file__), "..", "..", "tools", "demo", "find-culprit.py")
+    p = subprocess.run([RETRO, "gdb", "--symbols", symbols, "--at", "end", trace, "-batch", "-nx",
+                        "-x", script], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                       stderr=subprocess.STDOUT, timeout=300)
+    text = p.stdout.decode(errors="replace")
+    assert "# Found: note() copied 'settlement of 12/31'" in text, text[-3000:]
+
+
 def test_debian_random_walk(folder):
     """Random commands on a recording of Linux, each state compared with a straight replay's."""
     walk = os.path.join(BUILD, "tests", "unit", "vmm", "walk")

@@ -85,8 +85,8 @@ void rv_x86_reset(struct rv_x86 *s);
 
 /* Makes states equal that differ only in what no instruction can show, or in where they come from:
  * the count of instructions, the x87's last instruction and operand, and the hidden parts of
- * segment registers that cannot be used, which processors keep differently. For digests of guests
- * that ran on hardware. */
+ * segment registers that cannot be used or hold null selectors, which processors keep differently.
+ * For digests of guests that ran on hardware. */
 void rv_x86_canonical(struct rv_x86 *s);
 
 #define RV_CR0_PE (1ull << 0)

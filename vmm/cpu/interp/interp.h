@@ -255,6 +255,7 @@ struct rv_interp {
     struct rv_watching w;
     const struct rv_interp_hooks *hooks; /* NULL: everything is interpreted */
     struct rv_xlate *xlate;              /* the hooks' own */
+    size_t room;                         /* bytes mapped for this structure and what is around it */
 };
 
 /* For engines that run the guest elsewhere in between: takes over at state *x, and counts on

@@ -7,6 +7,7 @@
 #include "vmm/cpu/interp/run.h"
 
 #include <stdlib.h>
+#include <sys/mman.h>
 
 #include "vmm/base/buf.h"
 #include "vmm/cpu/interp/block.h"
@@ -476,17 +477,18 @@ void rv_interp_destroy(struct rv_engine *e) {
     rv_vec_free(c);
     rv_blocks_free(c);
     rv_mmu_free(c);
-    free((char *)c - SIGNAL_ROOM);
+    munmap((char *)c - SIGNAL_ROOM, c->room);
 }
 
 int rv_interp_make(struct rv_engine **out, const struct rv_engine_ops *ops, size_t after,
                    struct rv_ram *ram, struct rv_cpu_bus *bus, const struct rv_profile *profile,
                    struct rv_err *err) {
-    size_t size = (SIGNAL_ROOM + sizeof(struct rv_interp) + after + 63) & ~(size_t)63;
-    char *room = aligned_alloc(64, size);
-    if (!room) return rv_fail(err, RV_E_HOST, "no memory for the CPU");
-    memset(room, 0, size);
+    size_t size = SIGNAL_ROOM + sizeof(struct rv_interp) + after;
+    char *room = mmap(NULL, size, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (room == MAP_FAILED) return rv_fail_errno(err, RV_E_HOST, "no memory for the CPU");
     struct rv_interp *c = (struct rv_interp *)(void *)(room + SIGNAL_ROOM);
+    c->room = size;
     c->engine.ops = ops;
     c->ram = ram;
     c->bus = bus;

@@ -27,8 +27,10 @@
 #define KICK_STRETCH 20000
 #define KICK_STEP    500
 #define KICK_NS      200000ull
-/* Writes remembered of the end of a search. */
-#define RECENT 16u
+/* At the end of a search without a trap: instructions whose writes are noted, which is slow, and
+ * how many writes are remembered. */
+#define NOTE_STEP 40
+#define RECENT    16u
 /* And where the hardware refuses the state. */
 #define REFUSED_STRETCH 2000
 
@@ -61,7 +63,7 @@ struct rv_nested {
     unsigned settling; /* tried so far */
     uint64_t settled;  /* RIP behind such a one; 0: the one executed last is none */
     ZydisDecoder decoder;
-    bool noting;           /* what a search writes is noted */
+    bool noting;           /* what the guest writes is noted */
     rv_gpa writes[RECENT]; /* the last ones, as a ring */
     unsigned written;
     struct rv_watch all;
@@ -232,7 +234,7 @@ static bool note_write(void *ctx, const struct rv_watch_hit *hit) {
     return false;
 }
 
-/* What a search writes helps to find its end again, should that be between two traps. */
+/* What the last instructions before a landmark write helps to find it again. */
 static void note_writes(struct rv_nested *n, bool on) {
     static const struct rv_watchpoint everywhere = {
         .addr = 0, .len = UINT64_MAX, .access = RV_WATCH_WRITE, .physical = true};
@@ -270,7 +272,6 @@ static void search(struct rv_nested *n) {
     n->search_until = interp_count(n) + KICK_STRETCH;
     n->search_end = wall() + KICK_NS;
     n->counts.kicks++;
-    note_writes(n, true);
 }
 
 /* RIP behind the next instruction if it is one after which every arithmetic flag is defined, else
@@ -308,7 +309,7 @@ static bool settled(struct rv_nested *n) {
 
 static int on_interp(struct rv_nested *n, bool want_window, struct rv_err *err) {
     rv_icount now = interp_count(n), until = n->stay_until;
-    if (n->searching) until = now + (n->settling ? 1 : KICK_STEP);
+    if (n->searching) until = now + (n->settling ? 1 : n->noting ? NOTE_STEP : KICK_STEP);
     int r = interp_run(n, until > now ? until : now + 1, want_window, err);
     if (r == RV_RUN_KICKED) {
         search(n);
@@ -321,8 +322,11 @@ static int on_interp(struct rv_nested *n, bool want_window, struct rv_err *err) 
     /* A trap by the last instruction is answered first. */
     if (unusual(&n->x) || n->bus->attention || interp_count(n) < until) return RV_RUN_UNTIL;
     if (n->searching) {
-        if (!n->settling && interp_count(n) < n->search_until && wall() < n->search_end)
-            return RV_RUN_UNTIL;
+        if (!n->noting && !n->settling) {
+            if (interp_count(n) < n->search_until && wall() < n->search_end) return RV_RUN_UNTIL;
+            note_writes(n, true);
+            if (n->noting) return RV_RUN_UNTIL;
+        }
         if (!settled(n)) return RV_RUN_UNTIL;
         end_search(n);
         n->counts.landmarks++;

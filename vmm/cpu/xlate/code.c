@@ -136,7 +136,7 @@ static void emit_step(struct rv_emit *e, bool with_vec) {
 /* r10: an address, r11: where to go on with its code in r11, when there is any. Else a step of the
  * struct rv_insn at rcx, or out by the struct rv_out at rcx. The jump leads to the beginning of a
  * block, which asks for the vector registers itself. */
-static void emit_find(struct rv_emit *e, bool step, const uint8_t *otherwise) {
+static void emit_find(struct rv_emit *e, const uint8_t *otherwise) {
     static const uint8_t lost[] = {RV_RDX, RV_RBX, RV_RSI, RV_RDI, RV_RCX, RV_RSP};
     rv_emit_store(e, H11, RV_HOT(temp[0]));
     rv_emit_store(e, HCX, RV_HOT(temp[2]));
@@ -146,10 +146,6 @@ static void emit_find(struct rv_emit *e, bool step, const uint8_t *otherwise) {
     save_vec(e);
     rv_emit_lea(e, HDI, rv_mem(HSP, -RV_SP_BIAS));
     rv_emit_lea(e, HSI, rv_mem(H10, 0));
-    if (step)
-        rv_emit_lea(e, HDX, rv_mem(HCX, 0));
-    else
-        rv_emit_imm(e, HDX, 0);
     rv_emit_lea(e, HBX, rv_mem(HSP, 0));
     rv_emit_load(e, HSP, RV_HOT(host_sp));
     rv_emit_imm(e, HAX, (uint64_t)(uintptr_t)&rv_xlate_find);
@@ -210,9 +206,9 @@ int rv_code_new(struct rv_xlate *x, struct rv_err *err) {
     x->step_vec = (size_t)(e.p - x->rw);
     emit_step(&e, true);
     x->find_step = (size_t)(e.p - x->rw);
-    emit_find(&e, true, x->rw + x->step);
+    emit_find(&e, x->rw + x->step);
     x->find_leave = (size_t)(e.p - x->rw);
-    emit_find(&e, false, leave);
+    emit_find(&e, leave);
     x->load_vec = (size_t)(e.p - x->rw);
     emit_load_vec(&e, leave);
     x->start = x->used = ((size_t)(e.p - x->rw) + 63) & ~(size_t)63;

@@ -125,12 +125,11 @@ static int xlate_create(struct rv_engine **out, struct rv_ram *ram, struct rv_cp
         xlate_destroy(e);
         return r;
     }
-    for (unsigned s = 0; s < RV_XLATE_SETS; s++)
-        memset(rv_jt(c, s)->used, 0xff, sizeof rv_jt(c, s)->used);
+    /* Zeroes are empty entries, but for the first. */
+    for (unsigned s = 0; s < RV_XLATE_SETS; s++) rv_jt(c, s)->used[0] = 1;
     rv_jt_clear(c);
     c->hot.tlb_mask = (uint64_t)(RV_TLB_SIZE - 1) << RV_PAGE_SHIFT;
-    c->hot.jump_mask = (uint64_t)((1u << RV_JT_PAGE_BITS) - 1) << RV_PAGE_SHIFT |
-                       (uint64_t)((1u << RV_JT_SLOT_BITS) - 1) << RV_JT_SLOT_LOW;
+    c->hot.jump_mask = (uint64_t)(RV_JT_SIZE - 1) << RV_JT_LOW;
     c->hot.align_mask = RV_PAGE_MASK | 15;
     c->hot.mxcsr = 0x1f80;
     c->xlate->hot = HOT;

@@ -11,6 +11,10 @@ void rv_link(struct rv_out *out, struct rv_tb *to) {
     to->from = out;
 }
 
+/* An empty entry has the tag of an address that belongs to another entry: 0, or in the entry of 0
+ * the next one's. */
+static uint64_t empty_tag(unsigned n) { return n ? 0 : 0 - (1ull << RV_JT_LOW); }
+
 static void unlink_out(struct rv_out *out) {
     if (!out->to) return;
     struct rv_out **p = &out->to->from;
@@ -25,13 +29,14 @@ void rv_unlink_tb(struct rv_interp *c, struct rv_tb *tb) {
         rv_patch(out->jump, out->stub);
         unlink_out(out);
     }
-    for (unsigned n = 0; n < RV_COUNT(tb->out); n++) {
-        unlink_out(&tb->out[n]);
-        if (c->xlate->last == &tb->out[n]) c->xlate->last = NULL;
+    for (unsigned k = 0; k < RV_COUNT(tb->out); k++) {
+        unlink_out(&tb->out[k]);
+        if (c->xlate->last == &tb->out[k]) c->xlate->last = NULL;
     }
     if (c->xlate->refused == tb->b) c->xlate->refused = NULL;
-    struct rv_jte *e = &rv_jt(c, tb->set)->e[rv_jt_index(tb->b->va)];
-    if (e->code == tb->entry) e->tag = rv_jt_index(tb->b->va) ? 0 : -(1ull << RV_JT_SLOT_LOW);
+    unsigned n = rv_jt_index(tb->b->va);
+    struct rv_jte *e = &rv_jt(c, tb->set)->e[n];
+    if (e->code == tb->entry) e->tag = empty_tag(n);
     tb->b->tb[tb->set] = NULL;
     tb->b->code[tb->set] = NULL;
     *tb->prev = tb->next;
@@ -39,22 +44,20 @@ void rv_unlink_tb(struct rv_interp *c, struct rv_tb *tb) {
     free(tb);
 }
 
-/* An empty entry has the tag of an address that belongs to another entry: 0, or in the entry of 0
- * the next slot's. */
-static void clear_page(struct rv_jt *jt, unsigned page) {
-    struct rv_jte *e = &jt->e[page << RV_JT_SLOT_BITS];
-    for (unsigned n = 0; n < 1u << RV_JT_SLOT_BITS; n++) e[n].tag = 0;
-    if (page == 0) e[0].tag = -(1ull << RV_JT_SLOT_LOW);
+static void clear_group(struct rv_jt *jt, unsigned group) {
+    unsigned first = group * RV_JT_GROUP;
+    for (unsigned n = first; n < first + RV_JT_GROUP; n++) jt->e[n].tag = empty_tag(n);
+    jt->used[group / 64] &= ~(1ull << (group % 64));
 }
 
 void rv_jt_clear_pages(struct rv_interp *c, uint64_t number, unsigned bits) {
+    unsigned pages = 1u << RV_JT_PAGE_BITS, per_page = RV_JT_GROUPS / pages;
+    unsigned step = bits < RV_JT_PAGE_BITS ? 1u << bits : pages;
     for (unsigned s = 0; s < RV_XLATE_SETS; s++) {
         struct rv_jt *jt = rv_jt(c, s);
-        for (unsigned page = (unsigned)number; page < 1u << RV_JT_PAGE_BITS; page += 1u << bits) {
-            if (!(jt->used[page / 64] >> (page % 64) & 1)) continue;
-            clear_page(jt, page);
-            jt->used[page / 64] &= ~(1ull << (page % 64));
-        }
+        for (unsigned page = number & (step - 1); page < pages; page += step)
+            for (unsigned g = page * per_page; g < (page + 1) * per_page; g++)
+                if (jt->used[g / 64] >> (g % 64) & 1) clear_group(jt, g);
     }
 }
 
@@ -62,17 +65,13 @@ void rv_jt_clear(struct rv_interp *c) {
     for (unsigned s = 0; s < RV_XLATE_SETS; s++) {
         struct rv_jt *jt = rv_jt(c, s);
         for (unsigned w = 0; w < RV_COUNT(jt->used); w++)
-            while (jt->used[w]) {
-                unsigned bit = (unsigned)__builtin_ctzll(jt->used[w]);
-                clear_page(jt, w * 64 + bit);
-                jt->used[w] &= jt->used[w] - 1;
-            }
+            while (jt->used[w]) clear_group(jt, w * 64 + (unsigned)__builtin_ctzll(jt->used[w]));
     }
 }
 
 void rv_jt_put(struct rv_interp *c, unsigned set, uint64_t va, const uint8_t *code) {
     struct rv_jt *jt = rv_jt(c, set);
-    unsigned n = rv_jt_index(va), page = n >> RV_JT_SLOT_BITS;
+    unsigned n = rv_jt_index(va), group = n / RV_JT_GROUP;
     jt->e[n] = (struct rv_jte){.tag = 0 - va, .code = code};
-    jt->used[page / 64] |= 1ull << (page % 64);
+    jt->used[group / 64] |= 1ull << (group % 64);
 }

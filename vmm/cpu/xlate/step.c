@@ -1,7 +1,5 @@
 /* One instruction in the interpreter, on behalf of translated code. */
 #include "vmm/cpu/interp/block.h"
-#include "vmm/cpu/interp/mmu.h"
-#include "vmm/cpu/interp/ops.h"
 #include "vmm/cpu/interp/vec.h"
 #include "vmm/cpu/xlate/xlate.h"
 
@@ -16,12 +14,11 @@ static struct rv_block *block_of(const struct rv_insn *i) {
     return (struct rv_block *)(uintptr_t)(first - offsetof(struct rv_block, insn));
 }
 
-const uint8_t *rv_xlate_find(struct rv_interp *c, uint64_t va, const struct rv_insn *i) {
-    uint64_t pa;
-    /* A call may still fault when it pushes: its target is not to be fetched before. */
-    bool certain = !i || i->op != rv_op_call_ind64;
-    if (!certain && !rv_tlb_hit(rv_tlb_at(c->tlb->x, va), va)) return NULL;
-    if (!rv_mmu_try_fetch(c, va, &pa)) return NULL;
+const uint8_t *rv_xlate_find(struct rv_interp *c, uint64_t va) {
+    /* Without a walk, which would set accessed bits for a fetch that a stop may still prevent. */
+    const struct rv_tlbe *e = rv_tlb_at(c->tlb->x, va);
+    if (!rv_tlb_hit(e, va)) return NULL;
+    uint64_t pa = e->addend | (va & 0xfff);
     struct rv_block *b = rv_block_known(c, va, pa);
     unsigned set = (unsigned)(c->tlb - c->tlbs);
     if (!b || !b->code[set]) return NULL;

@@ -44,28 +44,26 @@ enum rv_vec_state {
 
 /* Jump tables, one a set, behind struct rv_interp: linear address -> translated code. An entry
  * counts as long as the address maps to the page the code was made from: they are cleared with the
- * cached translations. Some bits of the page's number and of the place inside it choose one. */
-#define RV_JT_SLOT_BITS 5
-#define RV_JT_PAGE_BITS 11
-#define RV_JT_SIZE      (1u << (RV_JT_SLOT_BITS + RV_JT_PAGE_BITS))
-#define RV_JT_SLOT_LOW  3
+ * cached translations. Bits 4 to 19 of the address choose one, so that a page's lie together. */
+#define RV_JT_LOW       4
+#define RV_JT_BITS      16
+#define RV_JT_SIZE      (1u << RV_JT_BITS)
+#define RV_JT_GROUP     32 /* entries that are cleared together */
+#define RV_JT_GROUPS    (RV_JT_SIZE / RV_JT_GROUP)
+#define RV_JT_PAGE_BITS (RV_JT_LOW + RV_JT_BITS - RV_PAGE_SHIFT)
 struct rv_jte {
     uint64_t tag; /* the linear address negated */
     const uint8_t *code;
 };
 struct rv_jt {
     struct rv_jte e[RV_JT_SIZE];
-    uint64_t used[(1u << RV_JT_PAGE_BITS) / 64]; /* places for pages with entries */
+    uint64_t used[RV_JT_GROUPS / 64]; /* groups with entries */
 };
 #define RV_JT_OFFSET ((sizeof(struct rv_interp) + 63) & ~(size_t)63)
 static inline struct rv_jt *rv_jt(struct rv_interp *c, unsigned set) {
     return (struct rv_jt *)(void *)((char *)c + RV_JT_OFFSET) + set;
 }
-static inline unsigned rv_jt_index(uint64_t va) {
-    unsigned page = va >> RV_PAGE_SHIFT & ((1u << RV_JT_PAGE_BITS) - 1);
-    unsigned slot = va >> RV_JT_SLOT_LOW & ((1u << RV_JT_SLOT_BITS) - 1);
-    return page << RV_JT_SLOT_BITS | slot;
-}
+static inline unsigned rv_jt_index(uint64_t va) { return va >> RV_JT_LOW & (RV_JT_SIZE - 1); }
 
 enum rv_way_out {
     RV_OUT_JUMP,  /* the block is done; it goes on at va */
@@ -121,9 +119,9 @@ static inline const uint8_t *rv_code_rx(const struct rv_xlate *x, const uint8_t 
 /* Runs one instruction in the interpreter. Called by translated code with the guest's state in c.
  * True when translated code must be left. */
 uint64_t rv_xlate_step(struct rv_interp *c, const struct rv_insn *i, uint64_t with_vec);
-/* The translation of the code at va, to which i jumps (NULL: a direct jump), entered into the jump
- * table; NULL when there is none, or finding out might raise something. */
-const uint8_t *rv_xlate_find(struct rv_interp *c, uint64_t va, const struct rv_insn *i);
+/* The translation of the code at va, where translated code is about to jump, entered into the jump
+ * table; NULL when there is none or it takes more to find it. */
+const uint8_t *rv_xlate_find(struct rv_interp *c, uint64_t va);
 /* Whether SSE instructions can be executed without raising anything for the state they find. */
 enum rv_vec_state rv_xlate_vec(const struct rv_interp *c);
 
