@@ -302,8 +302,8 @@ int retro_lift_first(const char *path, bool quiet, struct rv_err *err) {
         .path = path,
         .out = path,
         .engine = rv_engine_software(),
-        .meter = retro_meter_new(!quiet && isatty(STDERR_FILENO), "lifting",
-                                 retro_trace_length(path)),
+        .meter =
+            retro_meter_new(!quiet && isatty(STDERR_FILENO), "lifting", retro_trace_length(path)),
     };
     retro_meter_count_traps(how.meter);
     struct retro_lift_result result;
