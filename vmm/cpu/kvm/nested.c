@@ -123,12 +123,11 @@ static int listen(struct rv_nested *n, struct rv_err *err) {
     sigaddset(&set, KICK_SIGNAL);
     pthread_sigmask(SIG_BLOCK, &set, &now);
     sigdelset(&now, KICK_SIGNAL);
-    struct {
-        struct kvm_signal_mask head;
-        uint64_t bits;
-    } mask = {.head.len = sizeof mask.bits};
-    memcpy(&mask.bits, &now, sizeof mask.bits);
-    if (ioctl(n->vm.cpu, KVM_SET_SIGNAL_MASK, &mask))
+    /* The kernel's mask of 64 signals follows the head. */
+    _Alignas(struct kvm_signal_mask) uint8_t mask[sizeof(struct kvm_signal_mask) + 8];
+    ((struct kvm_signal_mask *)mask)->len = 8;
+    memcpy(((struct kvm_signal_mask *)mask)->sigset, &now, 8);
+    if (ioctl(n->vm.cpu, KVM_SET_SIGNAL_MASK, mask))
         return rv_fail_errno(err, RV_E_HOST, "KVM does not take a signal mask");
     n->thread = self;
     n->has_thread = true;

@@ -170,23 +170,27 @@ void rv_nested_vm_release(struct rv_nested_vm *v) {
 
 /* ---- L1 ---- */
 
-struct one_msr {
-    struct kvm_msrs head;
-    struct kvm_msr_entry entry;
-};
+/* One entry behind the head that KVM_GET_MSRS and KVM_SET_MSRS want; returns what they do. */
+static int one_msr(struct rv_nested_vm *v, unsigned long request, uint32_t index, uint64_t *value) {
+    _Alignas(struct kvm_msrs) uint8_t room[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)];
+    struct kvm_msrs *m = (struct kvm_msrs *)room;
+    *m = (struct kvm_msrs){.nmsrs = 1};
+    m->entries[0] = (struct kvm_msr_entry){.index = index, .data = *value};
+    int r = ioctl(v->cpu, request, m);
+    *value = m->entries[0].data;
+    return r;
+}
 
 int rv_nested_msr(struct rv_nested_vm *v, uint32_t index, uint64_t *value, struct rv_err *err) {
-    struct one_msr m = {.head.nmsrs = 1, .entry.index = index};
-    if (ioctl(v->cpu, KVM_GET_MSRS, &m) != 1)
+    *value = 0;
+    if (one_msr(v, KVM_GET_MSRS, index, value) != 1)
         return rv_fail(err, RV_E_UNSUPPORTED, "this host's KVM does not show MSR 0x%x; " HINT,
                        index);
-    *value = m.entry.data;
     return 0;
 }
 
 int rv_nested_set_msr(struct rv_nested_vm *v, uint32_t index, uint64_t value, struct rv_err *err) {
-    struct one_msr m = {.head.nmsrs = 1, .entry = {.index = index, .data = value}};
-    if (ioctl(v->cpu, KVM_SET_MSRS, &m) != 1)
+    if (one_msr(v, KVM_SET_MSRS, index, &value) != 1)
         return rv_fail(err, RV_E_UNSUPPORTED, "this host's KVM does not take MSR 0x%x; " HINT,
                        index);
     return 0;
