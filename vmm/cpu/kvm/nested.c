@@ -208,7 +208,7 @@ static void count(struct rv_nested *n, uint64_t why) {
 }
 
 static int on_hardware(struct rv_nested *n, bool want_window, struct rv_err *err) {
-    uint64_t why;
+    uint64_t why = 0;
     int kind = enter(n, want_window, &why, err);
     if (kind < 0) return kind;
     count(n, why);
