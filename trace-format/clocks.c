@@ -15,7 +15,7 @@ bool rv_clocks_get(struct rv_cursor *in, uint64_t *positions, uint64_t *ns) {
     uint64_t head = rv_get_varint(in);
     uint64_t code = head >> 1;
     if (code > RV_CLOCK_EXACT) in->bad = true;
-    *ns = code == RV_CLOCK_EXACT ? rv_get_varint(in) : rv_clock_value((unsigned)(code & 63));
+    *ns = code == RV_CLOCK_EXACT ? rv_get_varint(in) : rv_clock_value((unsigned)(code & 127));
     *positions = head & 1 ? rv_get_varint(in) : 1;
     return !in->bad;
 }

@@ -5,7 +5,8 @@
  *   step << 1 | far      followed, when far, by a varint of the positions; otherwise it is 1
  *
  * where step is a code of rv_clock_code, or RV_CLOCK_EXACT, followed by a varint of nanoseconds.
- * Recorders that measure time round it to what has a code, so that most reads take one byte. */
+ * Recorders that measure time round it to what has a code, so that reads within some 100
+ * microseconds take one byte, and all others two. */
 #ifndef RV_TRACE_CLOCKS_H
 #define RV_TRACE_CLOCKS_H
 
@@ -16,7 +17,7 @@
 
 /* Codes are small floating-point numbers: below 8 the value itself, above it four values in each
  * power of two. */
-#define RV_CLOCK_EXACT 63u
+#define RV_CLOCK_EXACT 127u
 
 static inline uint64_t rv_clock_value(unsigned code) {
     return code < 8 ? code : (uint64_t)(4 + (code & 3)) << (code / 4 - 1);
