@@ -70,7 +70,8 @@ def test_killed(folder):
 def test_killed_linux(folder):
     kernel, initrd = linux()
     kill_recordings(folder, max(1, KILLS // 10),
-                    ["-k", kernel, "-i", initrd, "-a", "console=ttyS0 panic=-1"], (3, 12), "linux")
+                    ["-k", kernel, "-i", initrd, "-a", "console=ttyS0 panic=-1 work=5000"],
+                    (3, 12), "linux")
 
 
 def test_full_disk(folder):
