@@ -59,7 +59,12 @@ static int consume(struct rv_player *p, struct rv_point at, struct rv_err *err) 
 
 /* ---- divergences ---- */
 
-static void describe(const struct rv_trace_event *ev, char *out, size_t size) {
+static const char *unit(const struct rv_player *p) {
+    return p->config.by_trap ? "trap" : "instruction";
+}
+
+static void describe(const struct rv_player *p, const struct rv_trace_event *ev, char *out,
+                     size_t size) {
     if (!ev) {
         snprintf(out, size, "nothing more");
         return;
@@ -71,17 +76,17 @@ static void describe(const struct rv_trace_event *ev, char *out, size_t size) {
         for (size_t i = 0; i < n; i++)
             text[i] = ev->data[i] >= 32 && ev->data[i] < 127 ? (char)ev->data[i] : '.';
         text[n] = 0;
-        snprintf(out, size, "output to %s (%zu bytes, \"%s\") at instruction %" PRIu64,
-                 rv_source_name((enum rv_source)ev->source), ev->len, text, ev->position);
+        snprintf(out, size, "output to %s (%zu bytes, \"%s\") at %s %" PRIu64,
+                 rv_source_name((enum rv_source)ev->source), ev->len, text, unit(p), ev->position);
         break;
     }
     case RV_TRACE_STOP:
-        snprintf(out, size, "the end (%s) at instruction %" PRIu64,
-                 rv_stop_name((enum rv_stop)ev->value), ev->position);
+        snprintf(out, size, "the end (%s) at %s %" PRIu64, rv_stop_name((enum rv_stop)ev->value),
+                 unit(p), ev->position);
         break;
     default:
-        snprintf(out, size, "%s of %s at instruction %" PRIu64 ", time %" PRIu64 " ns",
-                 rv_trace_kind_name(ev->kind), rv_source_name((enum rv_source)ev->source),
+        snprintf(out, size, "%s of %s at %s %" PRIu64 ", time %" PRIu64 " ns",
+                 rv_trace_kind_name(ev->kind), rv_source_name((enum rv_source)ev->source), unit(p),
                  ev->position, ev->time);
     }
 }
@@ -89,11 +94,11 @@ static void describe(const struct rv_trace_event *ev, char *out, size_t size) {
 static int diverged(struct rv_player *p, struct rv_point at, const struct rv_trace_event *expected,
                     const char *came, struct rv_err *err) {
     char want[160];
-    describe(expected, want, sizeof want);
+    describe(p, expected, want, sizeof want);
     return rv_fail(err, RV_E_DIVERGED,
-                   "replay diverged at instruction %" PRIu64 " (time %" PRIu64
-                   " ns): expected %s, but %s; all agreed up to instruction %" PRIu64,
-                   position(p, at), at.time, want, came, p->agreed);
+                   "replay diverged at %s %" PRIu64 " (time %" PRIu64
+                   " ns): expected %s, but %s; all agreed up to %s %" PRIu64,
+                   unit(p), position(p, at), at.time, want, came, unit(p), p->agreed);
 }
 
 /* ---- the verbs ---- */

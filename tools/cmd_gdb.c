@@ -330,7 +330,7 @@ const struct retro_command retro_cmd_gdb = {
             "      --checkpoint-memory SIZE\n"
             "                       for checkpoints in memory (default a quarter of RAM)\n"
             "      --no-index       neither read nor write FILE.index\n"
-            "  -e, --engine ENGINE  auto (default), interpret or kvm\n"
+            "  -e, --engine ENGINE  auto (default), translate or interpret\n"
             "  -q, --quiet          no progress, no notes\n"
             "      --kernel FILE    the kernel, for a trace recorded with --no-embed\n"
             "      --initrd FILE    the initial RAM disk, likewise\n"

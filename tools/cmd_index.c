@@ -100,7 +100,7 @@ const struct retro_command retro_cmd_index = {
             "pages were written and executed when. retro gdb does the same when there is none.\n"
             "The index holds nothing that the trace does not, and can be deleted at any time.\n\n"
             "  -f, --force          make it anew even if there is one that fits\n"
-            "  -e, --engine ENGINE  auto (default), interpret or kvm\n"
+            "  -e, --engine ENGINE  auto (default), translate or interpret\n"
             "  -q, --quiet          print nothing\n"
             "      --kernel FILE    the kernel, for a trace recorded with --no-embed\n"
             "      --initrd FILE    the initial RAM disk, likewise\n"

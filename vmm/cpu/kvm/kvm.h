@@ -50,6 +50,13 @@ enum rv_kvm_step {
 /* Opens /dev/kvm. RV_E_UNSUPPORTED when there is none that we know, RV_E_HOST when it is refused.
  */
 int rv_kvm_open(int *fd, struct rv_err *err);
+/* Shows size bytes at host to the guests of vm from address at; nothing when size is 0. flags are
+ * KVM_MEM_*. */
+int rv_kvm_add_slot(int vm, unsigned slot, uint64_t at, uint8_t *host, uint64_t size,
+                    unsigned flags, struct rv_err *err);
+/* A virtual CPU and its run area, for the caller to close and unmap, also after an error. */
+int rv_kvm_new_cpu(int kvm, int vm, int *cpu, struct kvm_run **run, size_t *run_size,
+                   struct rv_err *err);
 int rv_kvm_vcpu_init(struct rv_kvm_vcpu *v, struct rv_ram *ram, const struct rv_profile *profile,
                      struct rv_err *err);
 void rv_kvm_vcpu_release(struct rv_kvm_vcpu *v);

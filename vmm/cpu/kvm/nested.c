@@ -426,7 +426,7 @@ static int nested_create(struct rv_engine **out, struct rv_ram *ram, struct rv_c
     n->ram = ram;
     n->bus = bus;
     int r = rv_nested_vm_init(&n->vm, ram, err);
-    if (!r) r = rv_nested_start(&n->vm, &n->ops, err);
+    if (!r) r = rv_nested_start(&n->vm, profile, &n->ops, err);
     if (!r) r = rv_engine_interpret.create(&n->interp, ram, bus, profile, err);
     if (r) {
         nested_destroy(&n->engine);

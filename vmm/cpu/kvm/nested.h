@@ -91,7 +91,9 @@ struct rv_nested_ops {
 
 extern const struct rv_nested_ops rv_nested_svm, rv_nested_vmx;
 
-/* Chooses the half that this host's KVM offers to its guests and starts it. */
-int rv_nested_start(struct rv_nested_vm *v, const struct rv_nested_ops **ops, struct rv_err *err);
+/* Chooses the half that this host's KVM offers to its guests and starts it. RV_E_UNSUPPORTED when
+ * there is none, or when the processor lacks something that the profile shows. */
+int rv_nested_start(struct rv_nested_vm *v, const struct rv_profile *profile,
+                    const struct rv_nested_ops **ops, struct rv_err *err);
 
 #endif

@@ -123,7 +123,7 @@ int rv_nested_probe(struct rv_nested_report *out, struct rv_err *err) {
     int r = rv_ram_init(&t->ram, MEMORY, err);
     if (!r) {
         r = rv_nested_vm_init(&t->vm, &t->ram, err);
-        if (!r) r = rv_nested_start(&t->vm, &t->ops, err);
+        if (!r) r = rv_nested_start(&t->vm, &rv_profile_hw, &t->ops, err);
         if (!r) try_all(t, out);
         rv_nested_vm_release(&t->vm);
         rv_ram_release(&t->ram);

@@ -63,19 +63,6 @@ static void map(struct npt *n, uint64_t gpa, uint64_t to, uint64_t size) {
     }
 }
 
-static int add_slot(struct rv_nested_vm *v, unsigned slot, uint64_t at, uint8_t *host,
-                    uint64_t size, unsigned flags, struct rv_err *err) {
-    struct kvm_userspace_memory_region m = {.slot = slot,
-                                            .flags = flags,
-                                            .guest_phys_addr = at,
-                                            .memory_size = size,
-                                            .userspace_addr = (uintptr_t)host};
-    if (ioctl(v->vm, KVM_SET_USER_MEMORY_REGION, &m))
-        return rv_fail_errno(err, RV_E_HOST, "KVM refuses %llu MiB of guest memory; " HINT,
-                             (unsigned long long)(size >> 20));
-    return 0;
-}
-
 /* To look again at pages that did not change costs less than to have KVM notice each page's next
  * write, up to about so many pages. */
 #define LOG_LIMIT 2048
@@ -96,8 +83,8 @@ static int make_memory(struct rv_nested_vm *v, struct rv_err *err) {
     pdpt[0] = RV_L1_PD | 3;
     for (uint64_t i = 0; i < 512; i++) pd[i] = i << 21 | 0x83;
     log_by_hand(v);
-    int r = add_slot(v, 0, 0, v->shim, v->shim_size, 0, err);
-    if (!r) r = add_slot(v, 1, RV_L1_RAM, v->ram->host, v->ram->size, 0, err);
+    int r = rv_kvm_add_slot(v->vm, 0, 0, v->shim, v->shim_size, 0, err);
+    if (!r) r = rv_kvm_add_slot(v->vm, 1, RV_L1_RAM, v->ram->host, v->ram->size, 0, err);
     v->dirty_log = rv_alloc((size_t)((v->ram->size >> RV_PAGE_SHIFT) + 63) / 64 * 8);
     return r;
 }
@@ -115,8 +102,8 @@ void rv_nested_collect_dirty(struct rv_nested_vm *v) {
     /* KVM maps RAM in large pieces only as long as it keeps no log: it begins when first needed. */
     if (!v->logging || ioctl(v->vm, KVM_GET_DIRTY_LOG, &log)) {
         struct rv_err ignored;
-        v->logging = !add_slot(v, 1, RV_L1_RAM, v->ram->host, v->ram->size, KVM_MEM_LOG_DIRTY_PAGES,
-                               &ignored);
+        v->logging = !rv_kvm_add_slot(v->vm, 1, RV_L1_RAM, v->ram->host, v->ram->size,
+                                      KVM_MEM_LOG_DIRTY_PAGES, &ignored);
         memset(v->ram->dirty, 1, pages);
         return;
     }
@@ -145,16 +132,7 @@ int rv_nested_vm_init(struct rv_nested_vm *v, struct rv_ram *ram, struct rv_err 
     (void)ioctl(v->vm, KVM_SET_TSS_ADDR, 0xfffbd000ul);
     r = make_memory(v, err);
     if (r) return r;
-    v->cpu = ioctl(v->vm, KVM_CREATE_VCPU, 0);
-    if (v->cpu < 0) return rv_fail_errno(err, RV_E_HOST, "KVM cannot create a CPU; " HINT);
-    int size = ioctl(v->kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
-    if (size < (int)sizeof *v->run)
-        return rv_fail_errno(err, RV_E_HOST, "KVM shows no run area; " HINT);
-    void *run = mmap(NULL, (size_t)size, PROT_READ | PROT_WRITE, MAP_SHARED, v->cpu, 0);
-    if (run == MAP_FAILED) return rv_fail_errno(err, RV_E_HOST, "cannot map KVM's run area");
-    v->run = run;
-    v->run_size = (size_t)size;
-    return 0;
+    return rv_kvm_new_cpu(v->kvm, v->vm, &v->cpu, &v->run, &v->run_size, err);
 }
 
 void rv_nested_vm_release(struct rv_nested_vm *v) {
@@ -257,27 +235,76 @@ int rv_nested_interrupt(struct rv_nested_vm *v, bool on, struct rv_err *err) {
 
 /* ---- starting ---- */
 
-static const struct rv_nested_ops *choose(int kvm, struct kvm_cpuid2 *t, struct rv_err *err) {
-    static const struct rv_nested_ops *const all[] = {&rv_nested_svm, &rv_nested_vmx};
-    if (ioctl(kvm, KVM_GET_SUPPORTED_CPUID, t)) {
-        rv_fail_errno(err, RV_E_HOST, "KVM does not say what it supports");
-        return NULL;
-    }
-    for (unsigned i = 0; i < RV_COUNT(all); i++)
-        if (all[i]->offered(t)) return all[i];
-    rv_fail(err, RV_E_UNSUPPORTED,
-            "this host's KVM does not offer nested virtualization to its guests; load kvm_amd or "
-            "kvm_intel with nested=1, or use --engine interpret");
+static const struct kvm_cpuid_entry2 *find_leaf(const struct kvm_cpuid2 *t, uint32_t leaf) {
+    for (unsigned i = 0; i < t->nent; i++)
+        if (t->entries[i].function == leaf && t->entries[i].index == 0) return &t->entries[i];
     return NULL;
 }
 
-int rv_nested_start(struct rv_nested_vm *v, const struct rv_nested_ops **ops, struct rv_err *err) {
+/* Bits of CPUID that the machine models itself, whatever the processor has. By leaf: EBX, ECX, EDX.
+ */
+static const struct {
+    uint32_t leaf, modelled[3];
+} features[] = {
+    /* The APIC's identity and bits; x2APIC, TSC deadline, hypervisor; TSC, MSR, MCE, APIC, MTRR,
+       MCA. */
+    {1,
+     {~0u, 1u << 21 | 1u << 24 | 1u << 31,
+      1u << 4 | 1u << 5 | 1u << 7 | 1u << 9 | 1u << 12 | 1u << 14}},
+    /* TSC_ADJUST, ERMS and "no FPU CS and DS"; speculation control is MSRs. */
+    {7, {1u << 1 | 1u << 9 | 1u << 13, 0, ~0u}},
+    /* PREFETCHW does nothing where it is not known. */
+    {0x80000001u, {~0u, 1u << 8, 0}},
+};
+
+/* What the guest is shown must be there. */
+static int check_profile(const struct kvm_cpuid2 *t, const struct rv_profile *profile,
+                         struct rv_err *err) {
+    struct rv_x86 x;
+    rv_x86_reset(&x);
+    x.efer = RV_EFER_LMA;
+    x.seg[RV_CS].attr |= RV_SEG_L; /* what 64-bit code is shown: every feature */
+    for (unsigned i = 0; i < RV_COUNT(features); i++) {
+        struct rv_cpuid want = profile->cpuid(profile, features[i].leaf, 0, &x);
+        const struct kvm_cpuid_entry2 *has = find_leaf(t, features[i].leaf);
+        uint32_t wants[3] = {want.ebx, want.ecx, want.edx}, have[3] = {0};
+        if (has) have[0] = has->ebx, have[1] = has->ecx, have[2] = has->edx;
+        static const char *const names[3] = {"EBX", "ECX", "EDX"};
+        for (unsigned k = 0; k < 3; k++) {
+            uint32_t missing = wants[k] & ~have[k] & ~features[i].modelled[k];
+            if (missing)
+                return rv_fail(err, RV_E_UNSUPPORTED,
+                               "this host's processor lacks what CPU profile %s shows (CPUID 0x%x "
+                               "%s, bits 0x%x); " HINT,
+                               profile->name, features[i].leaf, names[k], missing);
+        }
+    }
+    return 0;
+}
+
+static int choose(const struct kvm_cpuid2 *t, const struct rv_nested_ops **ops,
+                  struct rv_err *err) {
+    static const struct rv_nested_ops *const all[] = {&rv_nested_svm, &rv_nested_vmx};
+    for (unsigned i = 0; i < RV_COUNT(all); i++)
+        if (all[i]->offered(t)) {
+            *ops = all[i];
+            return 0;
+        }
+    return rv_fail(err, RV_E_UNSUPPORTED,
+                   "this host's KVM does not offer nested virtualization to its guests; load "
+                   "kvm_amd or kvm_intel with nested=1, or " HINT);
+}
+
+int rv_nested_start(struct rv_nested_vm *v, const struct rv_profile *profile,
+                    const struct rv_nested_ops **ops, struct rv_err *err) {
     enum { MAX = 256 };
     struct kvm_cpuid2 *t = rv_alloc(sizeof *t + MAX * sizeof t->entries[0]);
     t->nent = MAX;
-    /* What the guest is shown must be there, and SVM or VMX besides. */
-    *ops = choose(v->kvm, t, err);
-    int r = *ops ? 0 : RV_E_UNSUPPORTED;
+    int r = 0;
+    if (ioctl(v->kvm, KVM_GET_SUPPORTED_CPUID, t))
+        r = rv_fail_errno(err, RV_E_HOST, "KVM does not say what it supports");
+    if (!r) r = choose(t, ops, err);
+    if (!r) r = check_profile(t, profile, err);
     if (!r && ioctl(v->cpu, KVM_SET_CPUID2, t))
         r = rv_fail_errno(err, RV_E_HOST, "KVM refuses its own CPUID table");
     free(t);

@@ -59,16 +59,31 @@ static int check_needs(int kvm, struct rv_err *err) {
     return 0;
 }
 
-static int add_slot(struct rv_kvm_vcpu *v, unsigned slot, rv_gpa gpa, uint8_t *host, uint64_t size,
-                    struct rv_err *err) {
+int rv_kvm_add_slot(int vm, unsigned slot, uint64_t at, uint8_t *host, uint64_t size,
+                    unsigned flags, struct rv_err *err) {
     if (!size) return 0;
     struct kvm_userspace_memory_region m = {.slot = slot,
-                                            .guest_phys_addr = gpa,
+                                            .flags = flags,
+                                            .guest_phys_addr = at,
                                             .memory_size = size,
                                             .userspace_addr = (uintptr_t)host};
-    if (ioctl(v->vm, KVM_SET_USER_MEMORY_REGION, &m))
+    if (ioctl(vm, KVM_SET_USER_MEMORY_REGION, &m))
         return rv_fail_errno(err, RV_E_HOST, "KVM refuses %llu MiB of guest memory; " HINT,
                              (unsigned long long)(size >> 20));
+    return 0;
+}
+
+int rv_kvm_new_cpu(int kvm, int vm, int *cpu, struct kvm_run **run, size_t *run_size,
+                   struct rv_err *err) {
+    *cpu = ioctl(vm, KVM_CREATE_VCPU, 0);
+    if (*cpu < 0) return rv_fail_errno(err, RV_E_HOST, "KVM cannot create a CPU; " HINT);
+    int size = ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
+    if (size < (int)sizeof **run)
+        return rv_fail_errno(err, RV_E_HOST, "KVM shows no run area; " HINT);
+    void *p = mmap(NULL, (size_t)size, PROT_READ | PROT_WRITE, MAP_SHARED, *cpu, 0);
+    if (p == MAP_FAILED) return rv_fail_errno(err, RV_E_HOST, "cannot map KVM's run area");
+    *run = p;
+    *run_size = (size_t)size;
     return 0;
 }
 
@@ -120,18 +135,12 @@ int rv_kvm_vcpu_init(struct rv_kvm_vcpu *v, struct rv_ram *ram, const struct rv_
     uint64_t identity = PRIVATE_IDENTITY;
     (void)ioctl(v->vm, KVM_SET_IDENTITY_MAP_ADDR, &identity);
     uint64_t low = rv_ram_low_size(ram);
-    r = add_slot(v, 0, 0, ram->host, low, err);
-    if (!r) r = add_slot(v, 1, RV_RAM_HIGH_BASE, ram->host + low, rv_ram_high_size(ram), err);
+    r = rv_kvm_add_slot(v->vm, 0, 0, ram->host, low, 0, err);
+    if (!r)
+        r = rv_kvm_add_slot(v->vm, 1, RV_RAM_HIGH_BASE, ram->host + low, rv_ram_high_size(ram), 0,
+                            err);
+    if (!r) r = rv_kvm_new_cpu(v->kvm, v->vm, &v->cpu, &v->run, &v->run_size, err);
     if (r) return r;
-    v->cpu = ioctl(v->vm, KVM_CREATE_VCPU, 0);
-    if (v->cpu < 0) return rv_fail_errno(err, RV_E_HOST, "KVM cannot create a CPU; " HINT);
-    int size = ioctl(v->kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
-    if (size < (int)sizeof *v->run)
-        return rv_fail_errno(err, RV_E_HOST, "KVM shows no run area; " HINT);
-    void *run = mmap(NULL, (size_t)size, PROT_READ | PROT_WRITE, MAP_SHARED, v->cpu, 0);
-    if (run == MAP_FAILED) return rv_fail_errno(err, RV_E_HOST, "cannot map KVM's run area");
-    v->run = run;
-    v->run_size = (size_t)size;
     v->run->kvm_valid_regs = KVM_SYNC_X86_REGS;
     r = set_cpuid(v, profile, err);
     if (r) return r;
