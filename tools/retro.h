@@ -8,7 +8,10 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include <jansson.h>
+
 #include "trace-format/writer.h"
+#include "vmm/base/buf.h"
 #include "vmm/base/err.h"
 #include "vmm/cpu/kvm/probe.h"
 #include "vmm/machine.h"
@@ -34,7 +37,7 @@ struct retro_command {
 };
 extern const struct retro_command retro_cmd_run, retro_cmd_record, retro_cmd_replay, retro_cmd_info,
     retro_cmd_events, retro_cmd_verify, retro_cmd_salvage, retro_cmd_doctor, retro_cmd_lift,
-    retro_cmd_lockstep, retro_cmd_index, retro_cmd_gdb;
+    retro_cmd_lockstep, retro_cmd_index, retro_cmd_gdb, retro_cmd_console;
 
 /* Prints "retro: <message>" to stderr and returns the exit status of err->code. */
 int retro_error(const struct rv_err *err);
@@ -133,5 +136,15 @@ double retro_now(void); /* seconds, monotonic */
 const char *retro_group(uint64_t n, char buf[32]);
 /* Bytes of untrusted text made safe for a terminal; quotes and control bytes as \xNN. */
 void retro_print_text(FILE *out, const uint8_t *data, size_t len);
+
+/* text.c: bytes that may be anything, as JSON and UTF-8. */
+/* How much of the data ends with a whole character, if it is cut off in one. */
+size_t retro_utf8_whole(const uint8_t *data, size_t len);
+/* Appends it as UTF-8, U+FFFD for each byte that is part of no character. */
+void retro_put_utf8(struct rv_buf *out, const uint8_t *data, size_t len);
+json_t *retro_json_utf8(const uint8_t *data, size_t len); /* likewise */
+json_t *retro_json_text(const char *s);                   /* likewise */
+/* Every byte kept, as a character U+0000 to U+00FF. */
+json_t *retro_json_bytes(const uint8_t *data, size_t len);
 
 #endif
