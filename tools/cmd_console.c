@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "tools/analysis/console.h"
+#include "tools/analysis/utf8.h"
 
 enum form { FORM_TEXT, FORM_TIMING, FORM_CAST, FORM_JSON };
 
@@ -155,7 +156,7 @@ static void print_json(const struct rv_console *c) {
 static void print_cast(const struct rv_console *c, const char *title, uint64_t boot_time) {
     json_t *h = json_pack("{s:i, s:i, s:i, s:I}", "version", 2, "width", 80, "height", 25,
                           "timestamp", (json_int_t)boot_time);
-    json_object_set_new(h, "title", retro_json_text(title));
+    json_object_set_new(h, "title", retro_json_utf8z(title));
     json_object_set_new(h, "duration", json_real((double)c->end_time / 1e9));
     json_dumpf(h, stdout, JSON_COMPACT | JSON_PRESERVE_ORDER);
     putchar('\n');
@@ -166,7 +167,7 @@ static void print_cast(const struct rv_console *c, const char *title, uint64_t b
         const struct rv_console_piece *p = &c->piece[s.first];
         rv_buf_put(&pending, s.data, s.len);
         bool last = i == c->pieces;
-        size_t n = last ? pending.len : retro_utf8_whole(pending.data, pending.len);
+        size_t n = last ? pending.len : rv_utf8_whole(pending.data, pending.len);
         if (!n) continue;
         json_t *text = retro_json_utf8(pending.data, n);
         json_t *e = json_pack("[f, s, o]", (double)p->time / 1e9, "o", text);

@@ -453,7 +453,7 @@ static json_t *place_json(const struct rv_trace_place *p, bool input) {
     json_object_set_new(o, "byte", json_integer((json_int_t)p->before));
     if (input) {
         describe_input(p, text, sizeof text);
-        json_object_set_new(o, "text", retro_json_text(text));
+        json_object_set_new(o, "text", retro_json_utf8z(text));
     }
     return o;
 }
@@ -473,8 +473,8 @@ static json_t *parting_json(const struct finding *f) {
     if (!p->parted) return json_null();
     json_t *o = json_object();
     json_object_set_new(o, "position", json_integer((json_int_t)p->before.icount));
-    json_object_set_new(o, "instruction", retro_json_text(f->insn[0]));
-    json_object_set_new(o, "why", retro_json_text(f->why));
+    json_object_set_new(o, "instruction", retro_json_utf8z(f->insn[0]));
+    json_object_set_new(o, "why", retro_json_utf8z(f->why));
     json_object_set_new(o, "exact", json_boolean(p->exact));
     json_object_set_new(o, "before", cpu_json(&p->cpu));
     for (unsigned k = 0; k < 2; k++) {
@@ -507,14 +507,14 @@ static json_t *memory_json(const struct finding *f) {
 
 static void print_json(const struct args *a, const struct finding *f) {
     json_t *o = json_object(), *starts = json_array();
-    json_object_set_new(o, "a", retro_json_text(a->path[0]));
-    json_object_set_new(o, "b", retro_json_text(a->path[1]));
+    json_object_set_new(o, "a", retro_json_utf8z(a->path[0]));
+    json_object_set_new(o, "b", retro_json_utf8z(a->path[1]));
     json_object_set_new(o, "differ", json_boolean(differ(f)));
     for (size_t i = 0; i < f->starts; i++) {
         json_t *d = json_object();
         json_object_set_new(d, "what", json_string(f->start[i].what));
-        json_object_set_new(d, "a", retro_json_text(f->start[i].side[0]));
-        json_object_set_new(d, "b", retro_json_text(f->start[i].side[1]));
+        json_object_set_new(d, "a", retro_json_utf8z(f->start[i].side[0]));
+        json_object_set_new(d, "b", retro_json_utf8z(f->start[i].side[1]));
         json_array_append_new(starts, d);
     }
     json_object_set_new(o, "start", starts);

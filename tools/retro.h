@@ -145,13 +145,10 @@ const char *retro_group(uint64_t n, char buf[32]);
 /* Bytes of untrusted text made safe for a terminal; quotes and control bytes as \xNN. */
 void retro_print_text(FILE *out, const uint8_t *data, size_t len);
 
-/* text.c: bytes that may be anything, as JSON and UTF-8. */
-/* How much of the data ends with a whole character, if it is cut off in one. */
-size_t retro_utf8_whole(const uint8_t *data, size_t len);
-/* Appends it as UTF-8, U+FFFD for what is no character. */
-void retro_put_utf8(struct rv_buf *out, const uint8_t *data, size_t len);
-json_t *retro_json_utf8(const uint8_t *data, size_t len); /* likewise */
-json_t *retro_json_text(const char *s);                   /* likewise */
+/* text.c: bytes that may be anything, as JSON. */
+/* As UTF-8, U+FFFD for what is none. */
+json_t *retro_json_utf8(const uint8_t *data, size_t len);
+json_t *retro_json_utf8z(const char *s);
 /* Every byte kept, as a character U+0000 to U+00FF. */
 json_t *retro_json_bytes(const uint8_t *data, size_t len);
 

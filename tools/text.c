@@ -1,74 +1,20 @@
-/* Bytes of guests and traces as JSON and UTF-8: both are untrusted and need not be text. */
+/* Bytes of guests and traces as JSON: both are untrusted and need not be text. */
 #include "tools/retro.h"
 
 #include <jansson.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "vmm/base/buf.h"
-
-/* Length of the UTF-8 character at p, 0 when there is none: then *bad bytes from p on could have
- * begun one, and count as one mistake; *cut: it may be one that the end cuts off. Overlong forms,
- * surrogates and what is above U+10FFFF are no characters (RFC 3629). */
-static size_t character(const uint8_t *p, size_t len, size_t *bad, bool *cut) {
-    *cut = false;
-    *bad = 1;
-    if (p[0] < 0x80) return 1;
-    size_t n = p[0] >= 0xf0 ? 4 : p[0] >= 0xe0 ? 3 : 2;
-    if (p[0] < 0xc2 || p[0] > 0xf4) return 0;
-    for (size_t i = 1; i < n; i++) {
-        *bad = i;
-        if (i == len) {
-            *cut = true;
-            return 0;
-        }
-        uint8_t low = 0x80, high = 0xbf;
-        if (i == 1) {
-            if (p[0] == 0xe0) low = 0xa0;
-            if (p[0] == 0xed) high = 0x9f;
-            if (p[0] == 0xf0) low = 0x90;
-            if (p[0] == 0xf4) high = 0x8f;
-        }
-        if (p[i] < low || p[i] > high) return 0;
-    }
-    return n;
-}
-
-size_t retro_utf8_whole(const uint8_t *data, size_t len) {
-    size_t bad;
-    bool cut;
-    for (size_t back = 1; back <= 3 && back <= len; back++) {
-        uint8_t b = data[len - back];
-        if (b < 0x80) break;
-        if (b < 0xc0) continue;
-        character(data + len - back, back, &bad, &cut);
-        return cut ? len - back : len;
-    }
-    return len;
-}
-
-void retro_put_utf8(struct rv_buf *out, const uint8_t *data, size_t len) {
-    size_t bad;
-    bool cut;
-    for (size_t i = 0; i < len;) {
-        size_t n = character(data + i, len - i, &bad, &cut);
-        if (n)
-            rv_buf_put(out, data + i, n);
-        else
-            rv_buf_put(out, "\xef\xbf\xbd", 3); /* U+FFFD */
-        i += n ? n : bad;
-    }
-}
+#include "tools/analysis/utf8.h"
 
 json_t *retro_json_utf8(const uint8_t *data, size_t len) {
     struct rv_buf b = {0};
-    retro_put_utf8(&b, data, len);
+    rv_utf8_put(&b, data, len);
     json_t *j = json_stringn(b.len ? (const char *)b.data : "", b.len);
     rv_buf_release(&b);
     return j;
 }
 
-json_t *retro_json_text(const char *s) { return retro_json_utf8((const uint8_t *)s, strlen(s)); }
+json_t *retro_json_utf8z(const char *s) { return retro_json_utf8((const uint8_t *)s, strlen(s)); }
 
 json_t *retro_json_bytes(const uint8_t *data, size_t len) {
     struct rv_buf b = {0};
