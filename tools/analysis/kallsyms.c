@@ -1,11 +1,12 @@
 /* The tables, each aligned to 8 bytes:
  *
- *   until 6.1:  offsets, relative_base, num_syms, names, markers, token_table, token_index
+ *   until 6.3:  offsets, relative_base, num_syms, names, markers, [order,] token_table, token_index
  *   from 6.4:   num_syms, names, markers, token_table, token_index, offsets, relative_base
  *
  * names holds for each symbol a length and so many bytes, each of which stands for a string of
- * token_table; token_index says where the strings begin; markers, where every 256th name does. The
- * token table is found by what it must hold; everything else follows, and is checked, from there.
+ * token_table; token_index says where the strings begin; markers, where every 256th name does;
+ * order, three bytes each, is that of the names sorted (6.2, and stable kernels of 6.1). The token
+ * table is found by what it must hold; everything else follows, and is checked, from there.
  */
 #include "tools/analysis/kallsyms.h"
 
@@ -14,16 +15,16 @@
 #define TOKENS      256
 #define MAX_SYMBOLS (4u << 20)
 #define MAX_NAME    1024
-#define EACH        256 /* names between markers */
+#define EACH        256            /* names between markers */
+#define FURTHEST    (32u << 20)    /* bytes of all names */
+#define LOOKS       (256ull << 20) /* at names, in search of where they begin */
 
 struct tables {
     const uint8_t *image;
     size_t size;
     size_t tokens, index; /* token_table, token_index: offsets in the image */
     size_t index_end;
-    size_t markers;
-    size_t marker_count;
-    size_t names, names_end;
+    size_t names;
     uint32_t symbols;
     size_t offsets, relative_base;
 };
@@ -86,61 +87,49 @@ static bool find_tokens(struct tables *t, size_t from) {
     return false;
 }
 
-/* Markers end where the token table begins, with up to four bytes of padding; the first is 0. */
-static bool find_markers(struct tables *t, bool padded) {
-    size_t end = t->tokens - (padded ? 4 : 0), at = end;
-    if (at < 8) return false;
-    at -= 4;
-    uint32_t value = u32_at(t, at);
-    while (value && at >= 4) {
-        uint32_t before = u32_at(t, at - 4);
-        if (before >= value) return false;
-        value = before;
-        at -= 4;
-        if ((end - at) / 4 > MAX_SYMBOLS / EACH) return false;
-    }
-    t->markers = at;
-    t->marker_count = (end - at) / 4;
-    return value == 0 && at % 8 == 0;
-}
-
 /* Length of the name at `at`, and where its bytes begin; 0 when it does not fit. */
 static size_t name_at(const struct tables *t, size_t at, size_t *bytes) {
-    if (at >= t->size) return 0;
+    if (at >= t->tokens) return 0;
     size_t n = t->image[at++];
     if (n & 0x80) { /* Linux 6.1 and later: two bytes for names that are long */
-        if (at >= t->size) return 0;
+        if (at >= t->tokens) return 0;
         n = (n & 0x7f) | (size_t)t->image[at++] << 7;
     }
-    if (!n || n > t->size - at) return 0;
+    if (!n || n > t->tokens - at) return 0;
     *bytes = at;
     return n;
 }
 
-/* Whether names begin at `at`: every marker must point to a name, and they must end at the markers.
- */
-static bool names_fit(struct tables *t, size_t at, uint32_t symbols) {
+/* Whether so many names begin at `at`, with markers behind that point to every 256th of them, and
+ * the token table behind those, or behind the order of names. */
+static bool names_fit(struct tables *t, size_t at, uint32_t symbols, uint64_t *looks) {
     size_t p = at, bytes = 0;
     for (uint32_t i = 0; i < symbols; i++) {
-        if (i % EACH == 0 && u32_at(t, t->markers + i / EACH * 4) != p - at) return false;
         size_t n = name_at(t, p, &bytes);
-        if (!n) return false;
+        if (!n || !*looks) return false;
+        --*looks;
         p = bytes + n;
-        if (p > t->markers) return false;
     }
-    t->names_end = p;
-    return align8(p) == t->markers;
+    size_t markers = align8(p), count = (symbols + EACH - 1) / EACH;
+    size_t end = align8(markers + 4 * count);
+    if (end != t->tokens && end + align8(3 * (size_t)symbols) != t->tokens) return false;
+    p = at;
+    for (uint32_t i = 0; i < symbols; i++) {
+        if (i % EACH == 0 && u32_at(t, markers + i / EACH * 4) != p - at) return false;
+        p = name_at(t, p, &bytes) + bytes;
+    }
+    return true;
 }
 
+/* num_syms lies before the token table: looked for backwards, and taken when all fits. */
 static bool find_names(struct tables *t) {
-    uint32_t last = u32_at(t, t->markers + 4 * (t->marker_count - 1));
-    if (last >= t->markers) return false;
-    size_t limit = t->markers - last, least = limit > EACH * 512 ? limit - EACH * 512 : 8;
-    for (size_t names = limit & ~(size_t)7; names >= 8 && names >= least; names -= 8) {
+    uint64_t looks = LOOKS;
+    size_t least = t->tokens > FURTHEST ? t->tokens - FURTHEST : 8;
+    for (size_t names = t->tokens & ~(size_t)7; names >= 8 && names >= least; names -= 8) {
         uint32_t symbols = u32_at(t, names - 8);
-        if (u32_at(t, names - 4) || !symbols || symbols > MAX_SYMBOLS) continue;
-        if ((symbols + EACH - 1) / EACH != t->marker_count) continue;
-        if (!names_fit(t, names, symbols)) continue;
+        if (!symbols || symbols > MAX_SYMBOLS || u32_at(t, names - 4)) continue;
+        if (2 * (size_t)symbols > t->tokens - names || !names_fit(t, names, symbols, &looks))
+            continue;
         t->names = names;
         t->symbols = symbols;
         return true;
@@ -207,10 +196,7 @@ int rv_kallsyms_read(struct rv_symbols **out, const uint8_t *image, size_t size,
     bool any = false;
     for (size_t from = 0; find_tokens(&t, from); from = t.tokens + 512) {
         any = true;
-        if (!((find_markers(&t, false) && find_names(&t)) ||
-              (find_markers(&t, true) && find_names(&t))) ||
-            !find_offsets(&t))
-            continue;
+        if (!find_names(&t) || !find_offsets(&t)) continue;
         *out = rv_symbols_new();
         add_all(&t, *out);
         rv_symbols_sort(*out);

@@ -1,5 +1,5 @@
 /* The symbols that a Linux kernel keeps of itself: the kallsyms tables, found in a copy of the
- * kernel's image wherever it was loaded. Layouts of Linux 5.x to 6.1 and of 6.4 and later
+ * kernel's image wherever it was loaded. Layouts of Linux 5.x and 6.x
  * (scripts/kallsyms.c there), with addresses relative to a base, as x86-64 kernels have them. The
  * image is the guest's and not trusted. */
 #ifndef RV_ANALYSIS_KALLSYMS_H

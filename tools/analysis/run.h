@@ -3,7 +3,7 @@
  *
  * Arrays are in order of position. Indices refer to other arrays of the same run; RV_NONE means
  * none. Strings belong to the run and are the guest's: they may hold any bytes but NUL. A guest
- * that is not a Linux that we know has no tasks and what follows from them; `linux` says so, and
+ * that is not a Linux that we know has no tasks and what follows from them; `system` says so, and
  * why. */
 #ifndef RV_ANALYSIS_RUN_H
 #define RV_ANALYSIS_RUN_H
@@ -81,7 +81,8 @@ struct rv_run_exec {
     rv_icount at;
     rv_ns time;
     uint32_t task;
-    const char *path, *args; /* program; arguments with spaces between, quoted where needed */
+    const char *path,
+        *args; /* as it was asked for; arguments, spaces between, quoted where needed */
 };
 
 /* A mapping of a file into a process, made at `at`. */
@@ -119,14 +120,14 @@ struct rv_run_event {
     uint64_t value;
 };
 
-struct rv_run {
+struct rv_guest_run {
     rv_icount end; /* the recording's, or where gathering was interrupted */
     rv_ns end_time;
     bool interrupted; /* only what came before `end` is here */
     enum rv_stop reason;
-    const char *linux;      /* "Linux version 6.1.0-..."; NULL: the guest was not recognised */
-    const char *linux_note; /* how it was recognised, or why not */
-    uint64_t idle;          /* instructions retired by the idle task */
+    const char *system;      /* "Linux version 6.1.0-..."; NULL: the guest was not recognised */
+    const char *system_note; /* how it was recognised, or why not */
+    uint64_t idle;           /* instructions retired by the idle task */
     struct rv_run_task *task;
     struct rv_run_switch *sw;
     struct rv_run_syscall *syscall;
@@ -159,10 +160,11 @@ struct rv_run_config {
 
 /* Gathers. Interrupted, it returns 0 with what came before and `interrupted` set. A guest that is
  * no Linux is no error. */
-int rv_run_gather(struct rv_run **out, const struct rv_run_config *config, struct rv_err *err);
-void rv_run_free(struct rv_run *r);
+int rv_run_gather(struct rv_guest_run **out, const struct rv_run_config *config,
+                  struct rv_err *err);
+void rv_run_free(struct rv_guest_run *r);
 
 /* The task that was current at a position (RV_NONE: none known), by its switches. */
-uint32_t rv_run_task_at(const struct rv_run *r, rv_icount at);
+uint32_t rv_run_task_at(const struct rv_guest_run *r, rv_icount at);
 
 #endif
