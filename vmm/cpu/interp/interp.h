@@ -162,12 +162,13 @@ struct rv_fault {
 /* What the host wants to be told (watch.c). */
 #define RV_WATCH_SEEN 16
 struct rv_watching {
-    const struct rv_watch *watch; /* NULL: nothing */
-    bool every, exec, data;       /* kinds of points in it */
-    bool stop;                    /* leaving run() before an instruction */
-    const struct rv_insn *walker; /* who makes the page walk; NULL: a fetch, or a delivery */
-    struct rv_moment reported;    /* the arrival at an instruction that the host was told of last */
-    rv_icount taken_at;           /* `taken` exceptions and interrupts were delivered at it */
+    const struct rv_watch *watch;    /* NULL: nothing */
+    bool every, exec, data, deliver; /* kinds of points in it */
+    bool stop;                       /* leaving run() before an instruction */
+    bool delivery_stop;              /* a delivery's hit said stop */
+    const struct rv_insn *walker;    /* who makes the page walk; NULL: a fetch, or a delivery */
+    struct rv_moment reported; /* the arrival at an instruction that the host was told of last */
+    rv_icount taken_at;        /* `taken` exceptions and interrupts were delivered at it */
     uint32_t taken;
     unsigned seen_count; /* accesses of the current instruction, and of deliveries since the last;
                             those beyond the room are dropped */

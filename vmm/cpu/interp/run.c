@@ -105,6 +105,7 @@ static void combine(struct rv_interp *c) {
  * interrupt, insn_rip is the instruction itself, shown instead if its delivery faults. */
 static void take(struct rv_interp *c, struct rv_fault f, uint64_t insn_rip, bool counts) {
     jmp_buf here, *outer = c->on_fault;
+    const uint64_t rip = f.soft ? insn_rip : c->x.rip;
     c->on_fault = &here;
     c->pending = f;
     c->delivering = true;
@@ -126,8 +127,7 @@ static void take(struct rv_interp *c, struct rv_fault f, uint64_t insn_rip, bool
     }
     c->delivering = false;
     c->on_fault = outer;
-    /* A software interrupt that was taken is an instruction that retired. */
-    if (!c->pending.soft) rv_watch_took(c);
+    if (!c->shutdown) rv_watch_took(c, &c->pending, rip);
     rv_leave(c);
 }
 
@@ -151,11 +151,20 @@ static void take_debug(struct rv_interp *c, uint64_t dr6) {
     take(c, (struct rv_fault){.vector = RV_VEC_DB}, 0, false);
 }
 
+/* What a delivery leads to: a run reason, or -1 to go on. */
+static int delivered(struct rv_interp *c) {
+    if (c->shutdown) return RV_RUN_TRIPLE_FAULT;
+    if (rv_likely(!c->w.delivery_stop)) return -1;
+    c->w.delivery_stop = false;
+    return RV_RUN_WATCH;
+}
+
 /* Looks at everything that may happen between two instructions. A run reason, or -1 to go on. */
 static int boundary(struct rv_interp *c) {
     struct rv_x86 *x = &c->x;
     atomic_store(&c->leave, false);
-    if (c->shutdown) return RV_RUN_TRIPLE_FAULT;
+    int r = delivered(c);
+    if (r >= 0) return r;
     if (atomic_load(&c->kicked)) {
         if (!c->partial || c->stuck >= STUCK_LIMIT) {
             atomic_store(&c->kicked, false);
@@ -176,7 +185,8 @@ static int boundary(struct rv_interp *c) {
         x->pending_dr6 = 0;
         x->halted = 0;
         take_debug(c, dr6);
-        if (c->shutdown) return RV_RUN_TRIPLE_FAULT;
+        r = delivered(c);
+        if (r >= 0) return r;
     }
     if (c->bus->attention) {
         c->bus->attention = false;
@@ -188,7 +198,8 @@ static int boundary(struct rv_interp *c) {
         x->nmi_blocked = 1;
         x->halted = 0;
         take(c, (struct rv_fault){.vector = RV_VEC_NMI, .external = true}, 0, false);
-        if (c->shutdown) return RV_RUN_TRIPLE_FAULT;
+        r = delivered(c);
+        if (r >= 0) return r;
     }
     if (x->halted) return RV_RUN_HALTED;
     if (c->want_window && (x->rflags & RV_FL_IF) && !shadowed(c)) return RV_RUN_WINDOW;
@@ -197,7 +208,8 @@ static int boundary(struct rv_interp *c) {
         if (hit) {
             x->rflags |= RV_FL_RF; /* the pushed flags show it: a fault */
             take_debug(c, hit);
-            if (c->shutdown) return RV_RUN_TRIPLE_FAULT;
+            r = delivered(c);
+            if (r >= 0) return r;
         }
     }
     if (c->w.seen_count && rv_watch_report(c)) return RV_RUN_WATCH;
@@ -307,7 +319,13 @@ static int dispatch(struct rv_interp *c, rv_icount until) {
         /* First of all: what is due after the last instruction belongs to the next run, so that a
          * position always means the state right after its instruction retired. */
         uint64_t left = until - c->x.icount;
-        if (rv_unlikely(left == 0)) return RV_RUN_UNTIL;
+        if (rv_unlikely(left == 0)) {
+            /* INT n has retired when it is delivered. */
+            bool stop = c->w.delivery_stop;
+            c->w.delivery_stop = false;
+            if (c->w.seen_count) stop |= rv_watch_report(c);
+            return stop ? RV_RUN_WATCHED : RV_RUN_UNTIL;
+        }
         if (rv_unlikely(atomic_load_explicit(&c->leave, memory_order_relaxed))) {
             int r = boundary(c);
             if (r >= 0) return r;
