@@ -11,3 +11,7 @@ add_library(rv_zydis INTERFACE)
 target_include_directories(rv_zydis SYSTEM INTERFACE ${ZYDIS_INCLUDE})
 target_link_libraries(rv_zydis INTERFACE ${ZYDIS_LIB})
 pkg_check_modules(JANSSON REQUIRED IMPORTED_TARGET jansson)
+pkg_check_modules(LIBDW REQUIRED IMPORTED_TARGET libdw libelf) # ELF and DWARF of guests
+pkg_check_modules(LIBUNWIND REQUIRED IMPORTED_TARGET libunwind-generic)
+pkg_check_modules(SQLITE3 REQUIRED IMPORTED_TARGET sqlite3)
+pkg_check_modules(ZLIB REQUIRED IMPORTED_TARGET zlib)

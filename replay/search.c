@@ -8,26 +8,19 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
-#include "replay/timeline_priv.h"
+#include "replay/stretch.h"
 #include "vmm/base/buf.h"
 
 /* Starting threads is not worth it for fewer instructions. */
 #define ALONE (16u << 20)
-
-struct stretch {
-    size_t checkpoint;
-    rv_icount from, to;   /* to: RV_NEVER runs to the end of the recording */
-    rv_icount need, last; /* the watched part: from need up to last */
-};
 
 struct job {
     struct rv_timeline *t;
     const struct rv_search *s;
     struct rv_watchpoint *point;
     bool forward;
-    struct stretch *stretch;
+    struct rv_stretch *stretch;
     size_t n;
     atomic_size_t next; /* to be taken */
     atomic_size_t best; /* the first stretch known to hold a hit; n: none */
@@ -51,62 +44,22 @@ struct task {
     bool any;
 };
 
-/* ---- which epochs ---- */
+/* ---- which stretches ---- */
 
-static bool may_hold(const struct rv_search *s, const struct rv_epoch *e) {
-    for (size_t k = 0; k < s->n; k++) {
-        const struct rv_sought *p = &s->sought[k];
-        if (p->page == RV_ANYWHERE || (p->watch.access & RV_WATCH_READ)) return true;
-        if ((p->watch.access & RV_WATCH_WRITE) && rv_page_set_has(&e->written, p->page))
-            return true;
-        if ((p->watch.access & RV_WATCH_EXEC) && rv_page_set_has(&e->executed, p->page))
-            return true;
-    }
-    return false;
-}
-
-/* Narrows a stretch to the epochs that can hold a hit; false when there is none. */
-static bool narrow(struct rv_timeline *t, const struct rv_search *s, struct stretch *x) {
-    const struct rv_history *h = t->h;
-    bool any = false;
-    for (size_t e = rv_history_epoch(h, x->from); e < h->epochs && h->epoch[e].from < x->to; e++) {
-        if (!may_hold(s, &h->epoch[e])) {
-            t->stats.epochs_skipped++;
-            continue;
-        }
-        t->stats.epochs_due++;
-        rv_icount to = e + 1 < h->epochs ? h->epoch[e + 1].from : RV_NEVER;
-        if (!any) x->need = h->epoch[e].from > x->from ? h->epoch[e].from : x->from;
-        x->last = to < x->to ? to : x->to;
-        any = true;
-    }
-    return any;
-}
-
-static void add(struct job *j, size_t checkpoint, rv_icount from, rv_icount to) {
-    struct stretch x = {.checkpoint = checkpoint, .from = from, .to = to};
-    if (from < to && narrow(j->t, j->s, &x)) j->stretch[j->n++] = x;
-}
-
+/* The rest of now's own stretch is run from now itself; those behind it start afresh. */
 static void cut_forward(struct job *j) {
-    const struct rv_history *h = j->t->h;
-    /* The rest of now's own stretch is run from now itself; those behind it start afresh. */
-    size_t i = rv_history_before(h, j->t->now.icount);
-    rv_icount next = i + 1 < h->checkpoints ? h->checkpoint[i + 1].at : RV_NEVER;
-    add(j, i, j->t->now.icount, next);
-    for (i++; i < h->checkpoints; i++) {
-        next = i + 1 < h->checkpoints ? h->checkpoint[i + 1].at : RV_NEVER;
-        add(j, i, h->checkpoint[i].at, next);
-    }
+    j->n =
+        rv_stretch_cut(j->t, j->s->sought, j->s->n, false, j->t->now.icount, RV_NEVER, &j->stretch);
 }
 
 static void cut_backward(struct job *j) {
-    const struct rv_history *h = j->t->h;
     struct rv_moment now = j->t->now;
     rv_icount to = rv_timeline_at_end(j->t) ? RV_NEVER : now.icount + (now.delivered != 0);
-    for (size_t i = rv_history_before(h, now.icount) + 1; i-- > 0;) {
-        add(j, i, h->checkpoint[i].at, to);
-        to = h->checkpoint[i].at;
+    j->n = rv_stretch_cut(j->t, j->s->sought, j->s->n, false, 0, to, &j->stretch);
+    for (size_t i = 0; i < j->n / 2; i++) {
+        struct rv_stretch x = j->stretch[i];
+        j->stretch[i] = j->stretch[j->n - 1 - i];
+        j->stretch[j->n - 1 - i] = x;
     }
 }
 
@@ -142,18 +95,11 @@ static bool on_poll(void *ctx, rv_icount at) {
 
 static int search(struct task *k, bool from_now, struct rv_err *err) {
     struct job *j = k->j;
-    const struct stretch *x = &j->stretch[k->i];
-    struct rv_machine *m = rv_worker_machine(k->w);
-    int r = from_now ? 0 : rv_worker_restore(k->w, j->t->h, x->checkpoint, err);
-    if (r) return r;
-    if (rv_machine_now(m).icount < x->need) {
-        r = rv_worker_run(k->w, x->need, err);
-        if (r != RV_STOP_TARGET) return r < 0 ? r : 0;
-    }
+    const struct rv_stretch *x = &j->stretch[k->i];
+    int r = rv_stretch_reach(k->w, j->t->h, x, from_now, err);
+    if (r != RV_STOP_TARGET) return r < 0 ? r : 0;
     struct rv_watch w = {.point = j->point, .n = j->s->n, .hit = on_hit, .ctx = k};
-    rv_machine_watch(m, &w);
-    r = rv_worker_run(k->w, x->last, err);
-    rv_machine_watch(m, NULL);
+    r = rv_stretch_watch(k->w, x, &w, err);
     return r < 0 ? r : 0;
 }
 
@@ -206,26 +152,12 @@ static void *thread(void *ctx) {
 static void wait_for_others(struct job *j, struct task *mine) {
     pthread_mutex_lock(&j->lock);
     while (j->running) {
-        struct timespec until;
-        clock_gettime(CLOCK_REALTIME, &until);
-        until.tv_nsec += 10000000;
-        if (until.tv_nsec >= 1000000000) {
-            until.tv_nsec -= 1000000000;
-            until.tv_sec++;
-        }
-        pthread_cond_timedwait(&j->done, &j->lock, &until);
+        rv_stretch_wait(&j->done, &j->lock);
         pthread_mutex_unlock(&j->lock);
         on_poll(mine, 0);
         pthread_mutex_lock(&j->lock);
     }
     pthread_mutex_unlock(&j->lock);
-}
-
-static rv_icount length(const struct job *j, size_t i) {
-    const struct stretch *x = &j->stretch[i];
-    rv_icount last = x->last == RV_NEVER ? j->t->h->end : x->last;
-    rv_icount start = j->t->h->checkpoint[x->checkpoint].at;
-    return last > start ? last - start : 0;
 }
 
 static int run_all(struct job *j, struct task *mine, struct rv_err *err) {
@@ -268,7 +200,7 @@ static int run_job(struct job *j, struct rv_found *found, struct rv_err *err) {
     rv_icount alone = 0;
     for (size_t i = 0; i < j->n && (alone < ALONE || i == 0); i++) {
         if (atomic_load(&j->best) < j->n || !take(&mine, here && i == 0)) break;
-        alone += length(j, i);
+        alone += rv_stretch_length(j->t, &j->stretch[i]);
     }
     if (atomic_load(&j->best) == j->n && !atomic_load(&j->cancel)) r = run_all(j, &mine, err);
     w->poll = poll;
@@ -290,7 +222,6 @@ int rv_search_epochs(struct rv_timeline *t, const struct rv_search *s, bool forw
     *found = (struct rv_found){0};
     pthread_mutex_init(&j.lock, NULL);
     pthread_cond_init(&j.done, NULL);
-    j.stretch = rv_alloc((t->h->checkpoints + 1) * sizeof *j.stretch);
     j.point = rv_alloc(s->n * sizeof *j.point);
     for (size_t i = 0; i < s->n; i++) j.point[i] = s->sought[i].watch;
     if (forward)

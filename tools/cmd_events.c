@@ -4,7 +4,6 @@
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "trace-format/effect.h"
@@ -89,13 +88,6 @@ static void print_human(const struct rv_trace_event *ev) {
 
 /* One object a line. Data is latin-1 turned into UTF-8, so that every byte survives. */
 static void print_json(const struct rv_trace_event *ev) {
-    char *text = malloc(2 * ev->len + 1);
-    size_t n = 0;
-    for (size_t i = 0; text && i < ev->len; i++) {
-        uint8_t b = ev->data[i];
-        if (b >= 128) text[n++] = (char)(0xc0 | b >> 6);
-        text[n++] = (char)(b >= 128 ? 0x80 | (b & 0x3f) : b);
-    }
     json_t *o = json_object();
     json_object_set_new(o, "position", json_integer((json_int_t)ev->position));
     json_object_set_new(o, "time", json_integer((json_int_t)ev->time));
@@ -110,11 +102,10 @@ static void print_json(const struct rv_trace_event *ev) {
     } else if (ev->kind != RV_TRACE_EFFECT && ev->kind != RV_TRACE_INPUT) {
         json_object_set_new(o, "value", json_integer((json_int_t)ev->value));
     }
-    if (ev->len && text) json_object_set_new(o, "data", json_stringn(text, n));
+    if (ev->len) json_object_set_new(o, "data", retro_json_bytes(ev->data, ev->len));
     json_dumpf(o, stdout, JSON_COMPACT);
     putchar('\n');
     json_decref(o);
-    free(text);
 }
 
 static int events_main(int argc, char **argv) {

@@ -123,37 +123,26 @@ static void print_human(const struct rv_trace_reader *r, const struct rv_trace_s
     putchar('\n');
 }
 
-/* Strings of a trace need not be UTF-8: replace what JSON cannot carry. */
-static json_t *text_json(const char *s) {
-    json_t *j = json_string(s);
-    if (j) return j;
-    char buf[512];
-    size_t n = 0;
-    for (; *s && n < sizeof buf - 1; s++) buf[n++] = (unsigned char)*s < 128 ? *s : '?';
-    buf[n] = 0;
-    return json_string(buf);
-}
-
 static json_t *hex_json(uint64_t v) { return json_sprintf("%016" PRIx64, v); }
 static json_t *int_json(uint64_t v) { return json_integer((json_int_t)v); }
 
 static json_t *header_json(const struct rv_trace_header *h) {
     json_t *o = json_object(), *images = json_array(), *devices = json_array();
     json_object_set_new(o, "format", int_json(h->format_version));
-    json_object_set_new(o, "tool_version", text_json(h->tool_version));
+    json_object_set_new(o, "tool_version", retro_json_utf8z(h->tool_version));
     json_object_set_new(o, "created", int_json(h->created));
-    json_object_set_new(o, "engine", text_json(h->engine));
-    json_object_set_new(o, "profile", text_json(h->cpu_profile));
-    json_object_set_new(o, "host_cpu", text_json(h->host_cpu.brand));
+    json_object_set_new(o, "engine", retro_json_utf8z(h->engine));
+    json_object_set_new(o, "profile", retro_json_utf8z(h->cpu_profile));
+    json_object_set_new(o, "host_cpu", retro_json_utf8z(h->host_cpu.brand));
     json_object_set_new(o, "memory_bytes", int_json(h->memory_bytes));
     json_object_set_new(o, "rate", json_real((double)h->rate / 4294967296.0));
-    json_object_set_new(o, "boot", text_json(h->boot_protocol));
-    json_object_set_new(o, "command_line", text_json(h->command_line));
+    json_object_set_new(o, "boot", retro_json_utf8z(h->boot_protocol));
+    json_object_set_new(o, "command_line", retro_json_utf8z(h->command_line));
     for (size_t i = 0; i < h->image_count; i++) {
         char hash[RV_TRACE_HASH_TEXT];
         json_t *im = json_object();
-        json_object_set_new(im, "role", text_json(h->images[i].role));
-        json_object_set_new(im, "name", text_json(h->images[i].name));
+        json_object_set_new(im, "role", retro_json_utf8z(h->images[i].role));
+        json_object_set_new(im, "name", retro_json_utf8z(h->images[i].name));
         json_object_set_new(im, "bytes", int_json(h->images[i].size));
         json_object_set_new(im, "hash",
                             json_string(rv_trace_hash_format(&h->images[i].hash, hash)));
@@ -162,7 +151,7 @@ static json_t *header_json(const struct rv_trace_header *h) {
     }
     for (size_t i = 0; i < h->device_count; i++) {
         json_t *d = json_object();
-        json_object_set_new(d, "name", text_json(h->devices[i].name));
+        json_object_set_new(d, "name", retro_json_utf8z(h->devices[i].name));
         json_object_set_new(d, "version", int_json(h->devices[i].version));
         json_array_append_new(devices, d);
     }
@@ -176,7 +165,7 @@ static void print_json(const struct rv_trace_reader *r, const struct rv_trace_st
     const struct rv_trace_summary *s = rv_trace_reader_summary(r);
     json_t *o = json_object(), *events = json_object();
     json_object_set_new(o, "sealed", json_boolean(st->sealed));
-    json_object_set_new(o, "damage", st->damage ? text_json(st->damage) : json_null());
+    json_object_set_new(o, "damage", st->damage ? retro_json_utf8z(st->damage) : json_null());
     json_object_set_new(o, "bytes", int_json(st->size));
     json_object_set_new(o, "event_bytes", int_json(stats->event_bytes));
     json_object_set_new(o, "image_bytes", int_json(stats->blob_bytes));
@@ -189,7 +178,7 @@ static void print_json(const struct rv_trace_reader *r, const struct rv_trace_st
     json_object_set_new(o, "events", events);
     if (s) {
         json_object_set_new(o, "stop", json_string(stop_of(s)));
-        json_object_set_new(o, "stop_text", text_json(s->text));
+        json_object_set_new(o, "stop_text", retro_json_utf8z(s->text));
         json_object_set_new(o, "cpu_digest", hex_json(s->cpu_digest));
         json_object_set_new(o, "ram_digest", hex_json(s->ram_digest));
         json_object_set_new(o, "console_bytes", int_json(s->console_bytes));

@@ -27,6 +27,8 @@
     "      --debugcon FILE       write what the guest prints to port 0xe9 to FILE\n"               \
     "      --pace auto|wall|free wall: guest time keeps pace with the wall clock; free: an idle\n" \
     "                            guest never waits; auto (default): wall on a terminal\n"          \
+    "      --like TRACE          at power-on, the clock and random bits that TRACE had: the two\n" \
+    "                            start alike, and retro diff tells where they part\n"              \
     "  -t, --timeout SECONDS     stop after so much real time\n"                                   \
     "  -n, --max-instructions N  stop after so many instructions (suffixes k, M, G)\n"             \
     "  -q, --quiet               do not show the guest's console\n"                                \
@@ -37,16 +39,17 @@
     "types Ctrl-], Ctrl-] q ends the run.\n"
 
 struct guest {
-    const char *kernel, *initrd, *append, *input, *debugcon, *output, *engine, *kind, *pace;
+    const char *kernel, *initrd, *append, *input, *debugcon, *output, *engine, *kind, *pace, *like;
     uint64_t memory, timeout_ns;
     rv_icount max_icount;
     bool quiet, json, verbose, force, no_embed;
     int input_fd, debugcon_fd;
     uint8_t *kernel_data, *initrd_data;
+    struct retro_like *likeness;
     struct rv_machine_config config;
 };
 
-enum { OPT_KIND = 256, OPT_INPUT, OPT_DEBUGCON, OPT_PACE, OPT_JSON, OPT_NO_EMBED };
+enum { OPT_KIND = 256, OPT_INPUT, OPT_DEBUGCON, OPT_PACE, OPT_JSON, OPT_LIKE, OPT_NO_EMBED };
 
 static const struct option options[] = {
     {"kernel", required_argument, NULL, 'k'},
@@ -58,6 +61,7 @@ static const struct option options[] = {
     {"input", required_argument, NULL, OPT_INPUT},
     {"debugcon", required_argument, NULL, OPT_DEBUGCON},
     {"pace", required_argument, NULL, OPT_PACE},
+    {"like", required_argument, NULL, OPT_LIKE},
     {"timeout", required_argument, NULL, 't'},
     {"max-instructions", required_argument, NULL, 'n'},
     {"quiet", no_argument, NULL, 'q'},
@@ -95,6 +99,7 @@ static int parse(const struct retro_command *cmd, bool record, int argc, char **
         case OPT_INPUT: g->input = optarg; break;
         case OPT_DEBUGCON: g->debugcon = optarg; break;
         case OPT_PACE: g->pace = optarg; break;
+        case OPT_LIKE: g->like = optarg; break;
         case 't':
             if (!retro_parse_seconds(optarg, &g->timeout_ns))
                 return retro_usage(cmd, "--timeout %s is not a number of seconds above 0", optarg);
@@ -164,6 +169,7 @@ static int prepare(struct guest *g, struct rv_err *err) {
     if (!r && g->initrd)
         r = rv_file_read(g->initrd, IMAGE_MAX, &g->initrd_data, &c->boot.initrd.len, err);
     if (!r) r = open_files(g, err);
+    if (!r && g->like) r = retro_like_new(&g->likeness, g->like, err);
     if (r) return r;
     c->boot.kernel.name = g->kernel;
     c->boot.kernel.data = g->kernel_data;
@@ -176,8 +182,14 @@ static int prepare(struct guest *g, struct rv_err *err) {
 static void release(struct guest *g) {
     free(g->kernel_data);
     free(g->initrd_data);
+    retro_like_free(g->likeness);
     if (g->input && g->input_fd >= 0) close(g->input_fd);
     if (g->debugcon_fd >= 0) close(g->debugcon_fd);
+}
+
+/* What the machine, or its recorder, talks to. */
+static struct rv_nondet *outside(const struct guest *g, struct rv_live *live) {
+    return retro_like_wrap(g->likeness, rv_live_nondet(live));
 }
 
 static void kick(void *machine) { rv_machine_kick(machine); }
@@ -229,7 +241,7 @@ static int do_run(struct guest *g) {
     int r = prepare(g, &err);
     if (!r) r = start_live(g, &live, &err);
     if (!r && !g->config.engine->counts) retro_meter_count_traps(meter);
-    if (!r) r = rv_machine_new(&m, &g->config, retro_meter_wrap(meter, rv_live_nondet(live)), &err);
+    if (!r) r = rv_machine_new(&m, &g->config, retro_meter_wrap(meter, outside(g, live)), &err);
     if (!r) r = start_kicks(g, live, m, &err);
     double began = retro_now();
     if (!r) {
@@ -271,7 +283,7 @@ static int do_record(struct guest *g) {
                                       .overwrite = g->force,
                                       .embed_images = !g->no_embed,
                                       .machine = g->config};
-        r = rv_record_begin(&rec, &rc, rv_live_nondet(live), retro_meter_wrap, meter, &err);
+        r = rv_record_begin(&rec, &rc, outside(g, live), retro_meter_wrap, meter, &err);
     }
     double began = retro_now();
     if (!r) r = start_kicks(g, live, rv_record_machine(rec), &err);

@@ -8,6 +8,7 @@ static const struct retro_command *const commands[] = {
     &retro_cmd_record,  &retro_cmd_replay, &retro_cmd_run,      &retro_cmd_info,
     &retro_cmd_events,  &retro_cmd_gdb,    &retro_cmd_index,    &retro_cmd_verify,
     &retro_cmd_salvage, &retro_cmd_lift,   &retro_cmd_lockstep, &retro_cmd_doctor,
+    &retro_cmd_console, &retro_cmd_diff,   &retro_cmd_ps,       &retro_cmd_syscalls,
 };
 
 int retro_status_of(int code) {
@@ -52,7 +53,8 @@ static void print_help(FILE *out) {
     for (unsigned i = 0; i < RV_COUNT(commands); i++)
         fprintf(out, "  %-9s %s\n", commands[i]->name, commands[i]->brief);
     fputs("\nretro COMMAND --help describes a command. retro --version prints the version.\n"
-          "Exit status: 0 all went well, 2 wrong usage, 3 the host refused, 4 damaged or foreign\n"
+          "Exit status: 0 all went well, 1 diff found a difference, 2 wrong usage, 3 the host "
+          "refused, 4 damaged or foreign\n"
           "file, 5 replay diverged, 6 not supported here, 70 internal error, 130 interrupted.\n\n"
           "Example: record a Linux guest, then play it back:\n"
           "  retro record -o boot.retro --kernel vmlinuz --initrd initrd.gz --append "

@@ -23,7 +23,7 @@ need() {
     rm -f "$log"
 }
 BUILD_PACKAGES="gcc libc6-dev cmake make pkg-config liblz4-dev libxxhash-dev libprotobuf-c-dev
-    protobuf-c-compiler protobuf-compiler libzydis-dev libjansson-dev"
+    protobuf-c-compiler protobuf-compiler libzydis-dev libjansson-dev libsqlite3-dev zlib1g-dev libdw-dev libunwind-dev"
 GUEST_PACKAGES="busybox-static cpio"
 LAB_PACKAGES="python3 busybox-static cpio qemu-system-x86 seabios bochs bochs-term bochsbios vgabios isolinux
     syslinux-common genisoimage"

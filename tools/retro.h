@@ -8,7 +8,10 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include <jansson.h>
+
 #include "trace-format/writer.h"
+#include "vmm/base/buf.h"
 #include "vmm/base/err.h"
 #include "vmm/cpu/kvm/probe.h"
 #include "vmm/machine.h"
@@ -16,6 +19,7 @@
 /* Exit statuses; documented in retro(1). */
 enum retro_status {
     RETRO_OK = 0,
+    RETRO_DIFFER = 1,      /* retro diff: the recordings differ */
     RETRO_USAGE = 2,       /* the command line asks for something absurd */
     RETRO_HOST = 3,        /* the host refused: file, memory, device, full disk */
     RETRO_FORMAT = 4,      /* a damaged trace, or not the file it should be */
@@ -34,7 +38,9 @@ struct retro_command {
 };
 extern const struct retro_command retro_cmd_run, retro_cmd_record, retro_cmd_replay, retro_cmd_info,
     retro_cmd_events, retro_cmd_verify, retro_cmd_salvage, retro_cmd_doctor, retro_cmd_lift,
-    retro_cmd_lockstep, retro_cmd_index, retro_cmd_gdb;
+    retro_cmd_lockstep, retro_cmd_index, retro_cmd_gdb, retro_cmd_console, retro_cmd_diff;
+/* Commands that ask a recording (ask.h). */
+extern const struct retro_command retro_cmd_syscalls, retro_cmd_ps;
 
 /* Prints "retro: <message>" to stderr and returns the exit status of err->code. */
 int retro_error(const struct rv_err *err);
@@ -91,6 +97,13 @@ void retro_meter_show(struct retro_meter *m, rv_icount at, rv_icount total);
 void retro_meter_count_traps(struct retro_meter *m);
 void retro_meter_free(struct retro_meter *m); /* clears the line */
 
+/* like.c: a choke point that answers at power-on as an earlier recording was answered. */
+struct retro_like;
+int retro_like_new(struct retro_like **out, const char *path, struct rv_err *err);
+struct rv_nondet *retro_like_wrap(struct retro_like *l,
+                                  struct rv_nondet *inner); /* l may be NULL */
+void retro_like_free(struct retro_like *l);                 /* NULL is fine */
+
 /* lift.c: whether the positions of a trace are traps, for want of a count of instructions. */
 uint64_t retro_trace_length(const char *path); /* last position, in its unit; 0: not known */
 int retro_is_by_trap(const char *path, bool *by_trap, struct rv_err *err);
@@ -133,5 +146,12 @@ double retro_now(void); /* seconds, monotonic */
 const char *retro_group(uint64_t n, char buf[32]);
 /* Bytes of untrusted text made safe for a terminal; quotes and control bytes as \xNN. */
 void retro_print_text(FILE *out, const uint8_t *data, size_t len);
+
+/* text.c: bytes that may be anything, as JSON. */
+/* As UTF-8, U+FFFD for what is none. */
+json_t *retro_json_utf8(const uint8_t *data, size_t len);
+json_t *retro_json_utf8z(const char *s);
+/* Every byte kept, as a character U+0000 to U+00FF. */
+json_t *retro_json_bytes(const uint8_t *data, size_t len);
 
 #endif

@@ -2,7 +2,7 @@
 _retro() {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} cmd=${COMP_WORDS[1]}
     if [ "$COMP_CWORD" = 1 ]; then
-        COMPREPLY=($(compgen -W "record replay gdb index run info events verify salvage lift lockstep doctor --help --version" -- "$cur"))
+        COMPREPLY=($(compgen -W "record replay gdb index run info events console diff verify salvage lift lockstep doctor --help --version" -- "$cur"))
         return
     fi
     case $prev in
@@ -19,7 +19,7 @@ _retro() {
         fi
         ;;
     esac
-    local guest="--kernel --initrd --append --memory --kind --engine --input --debugcon --pace --timeout
+    local guest="--kernel --initrd --append --memory --kind --engine --input --debugcon --pace --like --timeout
         --max-instructions --quiet --json --verbose --help"
     local options
     case $cmd in
@@ -31,6 +31,8 @@ _retro() {
     index) options="--force --engine --quiet --kernel --initrd --verbose --help" ;;
     info | doctor) options="--json --help" ;;
     events) options="--kind --from --to --json --help" ;;
+    console) options="--at --timing --asciinema --json --debugcon --raw --engine --kernel --initrd --quiet --help" ;;
+    diff) options="--json --no-replay --engine --kernel --initrd --quiet --help" ;;
     lockstep) options="--engines --every --from --to --eager --kernel --initrd --quiet --help" ;;
     verify) options="--quiet --help" ;;
     salvage) options="--output --force --help" ;;

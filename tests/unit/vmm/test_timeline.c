@@ -7,118 +7,18 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "record/session.h"
 #include "replay/timeline.h"
+#include "ticking.h"
 #include "vmm/base/buf.h"
 
-/* Real mode, with the timer's interrupt on: counts in memory and prints now and then, until it has
- * counted enough. The handler counts ticks at 0x704 and writes a page that moves on. */
-static const uint8_t guest[512] = {
-    0xfa,          0x31,         0xc0, 0x8e, 0xd8, 0x8e, 0xd0, 0xbc,
-    0x00,          0x70,                                             /* cli; ds=ss=0; sp=7000h */
-    0xc7,          0x06,         0x20, 0x00, 0x60, 0x7c,             /* [20h] = 7c60h: vector 8 */
-    0xc7,          0x06,         0x22, 0x00, 0x00, 0x00,             /* [22h] = 0 */
-    0xb0,          0x34,         0xe6, 0x43, 0xb0, 0x00, 0xe6, 0x40, /* timer: rate generator, */
-    0xb0,          0x10,         0xe6, 0x40,                         /* every 1000h ticks */
-    0xb0,          0x11,         0xe6, 0x20, 0xb0, 0x08, 0xe6, 0x21, /* interrupt controller: */
-    0xb0,          0x04,         0xe6, 0x21, 0xb0, 0x01, 0xe6, 0x21, /* vectors from 8 */
-    0xb0,          0xfe,         0xe6, 0x21, 0xfb,                   /* timer alone; sti */
-    0x66,          0xff,         0x06, 0x00, 0x07,                   /* 37h: inc dword [700h] */
-    0xf7,          0x06,         0x00, 0x07, 0xff, 0x3f,             /* every 4000h: */
-    0x75,          0x07,         0xba, 0xf8, 0x03, 0xb0, 0x2e, 0xee, /* print '.' */
-    0xf4,                                                            /* and wait for a tick */
-    0x80,          0x3e,         0x04, 0x07, 200,                    /* until [704h] is 200 */
-    0x75,          0xe6,         0xb0, 0x2a, 0xe6, 0xf4,             /* then end with 42 */
-    [0x60] = 0x50, 0x53,         0x06, 0xfe, 0x06, 0x04, 0x07, /* push ax, bx, es; inc [704h] */
-    0xa1,          0x04,         0x07, 0xb4, 0x00, 0xc1, 0xe0, 0x08, /* ax = [704h] * 100h */
-    0x05,          0x00,         0x10, 0x8e, 0xc0, 0xbb, 0x00, 0x00, /* es = 1000h + that, bx = 0 */
-    0x26,          0xff,         0x07,                               /* inc word es:[bx] */
-    0xb0,          0x20,         0xe6, 0x20, 0x07, 0x5b, 0x58, 0xcf, /* eoi; pop; iret */
-    [510] = 0x55,  [511] = 0xaa,
-};
-#define HANDLER 0x7c60u
-#define INC     0x7c37u
-
-static char path[64], index_path[80];
-
-static int quiet_query(struct rv_nondet *nd, struct rv_point at, enum rv_source source,
-                       uint64_t *value, struct rv_err *err) {
-    (void)nd, (void)at, (void)err, (void)source;
-    *value = 1700000000;
-    return 0;
-}
-static int quiet_next(struct rv_nondet *nd, const struct rv_next *q, struct rv_push *out,
-                      struct rv_err *err) {
-    (void)nd, (void)err;
-    *out = (struct rv_push){0};
-    if (q->idle)
-        *out = (struct rv_push){.kind = RV_PUSH_JUMP, .source = RV_SRC_CLOCK, .time = q->deadline};
-    return 0;
-}
-static int quiet_horizon(struct rv_nondet *nd, struct rv_point at, struct rv_horizon *h,
-                         struct rv_err *err) {
-    (void)nd, (void)err;
-    h->until = at.icount + 1000000;
-    return 0;
-}
-static int quiet_effect(struct rv_nondet *nd, struct rv_point at, enum rv_source sink,
-                        const void *data, size_t len, struct rv_err *err) {
-    (void)nd, (void)at, (void)sink, (void)data, (void)len, (void)err;
-    return 0;
-}
-static int quiet_digest(struct rv_nondet *nd, struct rv_point at, enum rv_source what,
-                        uint64_t value, struct rv_err *err) {
-    (void)nd, (void)at, (void)what, (void)value, (void)err;
-    return 0;
-}
-static int quiet_stopped(struct rv_nondet *nd, const struct rv_end *end, struct rv_err *err) {
-    (void)nd, (void)end, (void)err;
-    return 0;
-}
-static const struct rv_nondet_ops quiet_ops = {.query = quiet_query,
-                                               .next = quiet_next,
-                                               .horizon = quiet_horizon,
-                                               .effect = quiet_effect,
-                                               .digest = quiet_digest,
-                                               .stopped = quiet_stopped};
-
-static void begin(void) {
-    snprintf(path, sizeof path, "/tmp/rv-timeline-%d.retro", getpid());
-    snprintf(index_path, sizeof index_path, "%s.index", path);
-    struct rv_nondet host = {.ops = &quiet_ops};
-    struct rv_record_config rc = {
-        .path = path,
-        .overwrite = true,
-        .embed_images = true,
-        .machine = {.memory = 4 << 20,
-                    .engine = &rv_engine_interpret,
-                    .profile = &rv_profile_v2,
-                    .rate = RV_RATE_DEFAULT,
-                    .digest_every = 1 << 20,
-                    .boot = {.kernel = {.name = "guest", .data = guest, .len = sizeof guest},
-                             .kind = RV_BOOT_FLAT}}};
-    struct rv_record *r;
-    struct rv_end end;
-    struct rv_err err = {0};
-    cr_assert_eq(rv_record_begin(&r, &rc, &host, NULL, NULL, &err), 0, "%s", err.msg);
-    cr_assert_eq(rv_record_run(r, &end, &err), 0, "%s", err.msg);
-    rv_record_free(r);
-    cr_assert_eq(end.reason, RV_STOP_DEBUG_EXIT);
-}
-
-static void end(void) {
-    remove(path);
-    remove(index_path);
-}
-
-TestSuite(timeline, .init = begin, .fini = end);
+TestSuite(timeline, .init = ticking_record, .fini = ticking_remove);
 
 static struct rv_timeline *opened(bool use_index, uint64_t memory) {
     struct rv_timeline *t;
     struct rv_err err = {0};
     char note[600];
     struct rv_timeline_config c = {
-        .replay = {.path = path}, .memory = memory, .workers = 2, .use_index = use_index};
+        .replay = {.path = ticking_path}, .memory = memory, .workers = 2, .use_index = use_index};
     cr_assert_eq(rv_timeline_open(&t, &c, note, sizeof note, &err), 0, "%s", err.msg);
     return t;
 }
@@ -165,7 +65,7 @@ static struct oracle straight(void) {
     struct rv_replay *r;
     struct rv_err err = {0};
     struct rv_end e;
-    struct rv_replay_config rc = {.path = path, .player = {.target = RV_NEVER}};
+    struct rv_replay_config rc = {.path = ticking_path, .player = {.target = RV_NEVER}};
     cr_assert_eq(rv_replay_begin(&r, &rc, NULL, NULL, &err), 0, "%s", err.msg);
     struct rv_watchpoint p[] = {{.len = UINT64_MAX, .access = RV_WATCH_EXEC},
                                 {.addr = 0x704, .len = 1, .access = RV_WATCH_WRITE}};
@@ -183,7 +83,7 @@ static void digests_at(rv_icount at, uint64_t *cpu, uint64_t *ram) {
     struct rv_replay *r;
     struct rv_err err = {0};
     struct rv_end e;
-    struct rv_replay_config rc = {.path = path, .player = {.target = at}};
+    struct rv_replay_config rc = {.path = ticking_path, .player = {.target = at}};
     cr_assert_eq(rv_replay_begin(&r, &rc, NULL, NULL, &err), 0, "%s", err.msg);
     cr_assert_eq(rv_replay_run(r, &e, &err), 0, "%s", err.msg);
     *cpu = e.cpu_digest;
@@ -378,9 +278,9 @@ Test(timeline, a_branch_leaves_history_alone) {
 Test(timeline, a_damaged_index_is_made_anew) {
     rv_timeline_free(opened(true, 1 << 20));
     struct stat st;
-    cr_assert_eq(stat(index_path, &st), 0);
+    cr_assert_eq(stat(ticking_index, &st), 0);
     for (unsigned n = 0; n < 60; n++) {
-        FILE *f = fopen(index_path, "r+b");
+        FILE *f = fopen(ticking_index, "r+b");
         cr_assert_not_null(f);
         long at = (long)rnd((uint64_t)st.st_size);
         fseek(f, at, SEEK_SET);
@@ -388,19 +288,19 @@ Test(timeline, a_damaged_index_is_made_anew) {
         fseek(f, at, SEEK_SET);
         fputc(c ^ (int)(1 + rnd(255)), f);
         fclose(f);
-        if (n % 10 == 9) cr_assert_eq(truncate(index_path, (off_t)rnd((uint64_t)st.st_size)), 0);
+        if (n % 10 == 9) cr_assert_eq(truncate(ticking_index, (off_t)rnd((uint64_t)st.st_size)), 0);
         struct rv_timeline *t;
         struct rv_err err = {0};
         char note[600];
         struct rv_timeline_config c2 = {
-            .replay = {.path = path}, .memory = 1 << 20, .workers = 1, .use_index = true};
+            .replay = {.path = ticking_path}, .memory = 1 << 20, .workers = 1, .use_index = true};
         cr_assert_eq(rv_timeline_open(&t, &c2, note, sizeof note, &err), 0, "%s", err.msg);
         struct rv_arrival a;
         /* A damaged page is met when it is read: an error that says what to do. */
         int r = rv_timeline_seek(t, (struct rv_moment){rv_timeline_end(t).icount / 2, 0}, &a, &err);
         cr_assert(r == 0 || r == RV_E_FORMAT, "%s", err.msg);
         rv_timeline_free(t);
-        if (r) remove(index_path), rv_timeline_free(opened(true, 1 << 20));
-        cr_assert_eq(stat(index_path, &st), 0);
+        if (r) remove(ticking_index), rv_timeline_free(opened(true, 1 << 20));
+        cr_assert_eq(stat(ticking_index, &st), 0);
     }
 }
