@@ -15,12 +15,12 @@
 struct object {
     uint64_t id, size; /* rv_linux_file_id(), or the address of a mapping without a file */
     char path[256];
-    struct rv_elf *elf; /* NULL: it is none */
+    struct rv_prog *elf; /* NULL: it is none */
 };
 
 /* A file of --symbols. */
 struct file {
-    struct rv_elf *elf;
+    struct rv_prog *elf;
     char *path;
     bool placed; /* at an address given by the user */
     uint64_t bias;
@@ -48,7 +48,7 @@ static bool parse_number(const char *text, uint64_t *out) {
     return end != text && !*end;
 }
 
-static uint64_t lowest(const struct rv_elf *e) {
+static uint64_t lowest(const struct rv_prog *e) {
     uint64_t low = UINT64_MAX;
     for (unsigned i = 0; i < e->loads; i++)
         if (e->load[i].addr < low) low = e->load[i].addr;
@@ -65,7 +65,7 @@ static int open_file(struct rv_guest *g, const char *text, struct rv_err *err) {
         f->placed = true;
     }
     g->files++;
-    int r = rv_elf_open(&f->elf, f->path, err);
+    int r = rv_prog_open(&f->elf, f->path, err);
     if (r) return r;
     if (!rv_symbols_count(f->elf->symbols))
         return rv_fail(err, RV_E_FORMAT, "%s has no symbols; give the file before it was stripped",
@@ -95,10 +95,10 @@ int rv_guest_open(struct rv_guest **out, const struct rv_guest_config *config, s
 void rv_guest_free(struct rv_guest *g) {
     if (!g) return;
     for (unsigned i = 0; i < g->files; i++) {
-        rv_elf_free(g->file[i].elf);
+        rv_prog_free(g->file[i].elf);
         free(g->file[i].path);
     }
-    for (size_t i = 0; i < g->objects; i++) rv_elf_free(g->object[i].elf);
+    for (size_t i = 0; i < g->objects; i++) rv_prog_free(g->object[i].elf);
     free(g->object);
     rv_linux_free(g->kernel);
     free(g);
@@ -176,9 +176,9 @@ static void read_pages(const struct rv_look *look, const struct rv_linux_vma *v,
 }
 
 /* The file given by the user that a program in the guest was made from. */
-static const struct rv_elf *given(const struct rv_guest *g, const struct object *o) {
+static const struct rv_prog *given(const struct rv_guest *g, const struct object *o) {
     for (unsigned i = 0; i < g->files; i++) {
-        const struct rv_elf *f = g->file[i].elf;
+        const struct rv_prog *f = g->file[i].elf;
         if (g->file[i].placed) continue;
         if (o->elf && o->elf->build_id_len && f->build_id_len) {
             if (f->build_id_len == o->elf->build_id_len &&
@@ -207,7 +207,7 @@ static const struct object *object_of(const struct rv_look *look, const struct r
     if (o.size <= MAX_IMAGE && (v->file || memcmp(magic, "\177ELF", 4) == 0)) {
         uint8_t *image = rv_alloc(o.size + 1);
         read_pages(look, v, image, o.size);
-        rv_elf_read(&o.elf, image, o.size, NULL);
+        rv_prog_read(&o.elf, image, o.size, NULL);
         free(image);
     }
     if (g->objects == g->room) {
@@ -218,7 +218,7 @@ static const struct object *object_of(const struct rv_look *look, const struct r
     return &g->object[g->objects++];
 }
 
-static bool within(const struct rv_elf *e, uint64_t va, uint64_t bias) {
+static bool within(const struct rv_prog *e, uint64_t va, uint64_t bias) {
     for (unsigned i = 0; i < e->loads; i++)
         if (va - bias >= e->load[i].addr && va - bias - e->load[i].addr < e->load[i].size)
             return true;
@@ -236,8 +236,8 @@ static const struct rv_linux_vma *file_before(const struct rv_look *look,
     return NULL;
 }
 
-static const struct rv_elf *mapped(const struct rv_look *look, uint64_t va, uint64_t *bias,
-                                   const struct object **object) {
+static const struct rv_prog *mapped(const struct rv_look *look, uint64_t va, uint64_t *bias,
+                                    const struct object **object) {
     const struct rv_linux_vma *v = vma_of(look, va);
     if (!v) return NULL;
     const struct object *o = object_of(look, v);
@@ -247,12 +247,12 @@ static const struct rv_elf *mapped(const struct rv_look *look, uint64_t va, uint
         v = before;
         o = object_of(look, v);
     }
-    if (!o->elf || !rv_elf_bias(o->elf, v->start, v->offset, bias)) return NULL;
+    if (!o->elf || !rv_prog_bias(o->elf, v->start, v->offset, bias)) return NULL;
     *object = o;
     return within(o->elf, va, *bias) || va < v->end ? o->elf : NULL;
 }
 
-const struct rv_elf *rv_look_elf(const struct rv_look *look, uint64_t va, uint64_t *bias) {
+const struct rv_prog *rv_look_elf(const struct rv_look *look, uint64_t va, uint64_t *bias) {
     const struct object *o;
     return mapped(look, va, bias, &o);
 }
@@ -281,9 +281,9 @@ void rv_look_place(const struct rv_look *look, uint64_t va, struct rv_place *pla
         if (va >= 0xffffffff80000000ull) place_in(rv_linux_symbols(g->kernel), va, 0, place);
         if (place->symbol) return;
     }
-    const struct rv_elf *e = mapped(look, va, &bias, &o);
+    const struct rv_prog *e = mapped(look, va, &bias, &o);
     if (e) {
-        const struct rv_elf *better = given(g, o);
+        const struct rv_prog *better = given(g, o);
         snprintf(place->module, sizeof place->module, "%.63s",
                  *o->path ? base_name(o->path) : "vdso");
         if (place_in((better ? better : e)->symbols, va, bias, place)) return;
@@ -344,9 +344,9 @@ static bool find_in_process(const struct rv_look *look, const struct wanted *w, 
     for (size_t i = 0; look->has_user && i < look->vmas; i++) {
         const struct object *o;
         uint64_t bias;
-        const struct rv_elf *e = mapped(look, look->vma[i].start, &bias, &o);
+        const struct rv_prog *e = mapped(look, look->vma[i].start, &bias, &o);
         if (!e || !is_module(w, *o->path ? base_name(o->path) : "vdso")) continue;
-        const struct rv_elf *better = given(look->guest, o);
+        const struct rv_prog *better = given(look->guest, o);
         if (better && find_in(better->symbols, w->name, bias, addr, size)) return true;
         if (find_in(e->symbols, w->name, bias, addr, size)) return true;
     }

@@ -173,7 +173,7 @@ static int on_find(unw_addr_space_t as, unw_word_t ip, unw_proc_info_t *info, in
     struct remote *m = ctx;
     uint64_t bias;
     uint8_t head[12];
-    const struct rv_elf *e = rv_look_elf(m->w->look, ip, &bias);
+    const struct rv_prog *e = rv_look_elf(m->w->look, ip, &bias);
     m->found = false;
     if (!e || !e->eh_frame_hdr) return -UNW_ENOINFO;
     uint64_t header = e->eh_frame_hdr + bias;
@@ -250,14 +250,14 @@ static int on_name(unw_addr_space_t as, unw_word_t va, char *buf, size_t n, unw_
 }
 
 static void walk_user(struct walk *w, bool first) {
-    static unw_accessors_t accessors = {.find_proc_info = on_find,
-                                        .put_unwind_info = on_put_info,
-                                        .get_dyn_info_list_addr = on_list,
-                                        .access_mem = on_memory,
-                                        .access_reg = on_register,
-                                        .access_fpreg = on_fp,
-                                        .resume = on_resume,
-                                        .get_proc_name = on_name};
+    unw_accessors_t accessors = {.find_proc_info = on_find,
+                                 .put_unwind_info = on_put_info,
+                                 .get_dyn_info_list_addr = on_list,
+                                 .access_mem = on_memory,
+                                 .access_reg = on_register,
+                                 .access_fpreg = on_fp,
+                                 .resume = on_resume,
+                                 .get_proc_name = on_name};
     struct remote m = {.w = w, .reads = READS};
     enum rv_frame_how how = first ? RV_FRAME_FIRST : RV_FRAME_REGS;
     unw_addr_space_t as = unw_create_addr_space(&accessors, 0);

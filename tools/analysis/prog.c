@@ -1,4 +1,4 @@
-#include "tools/analysis/elf.h"
+#include "tools/analysis/prog.h"
 
 #include <elf.h>
 #include <stdio.h>
@@ -29,7 +29,7 @@ static char letter(const Elf64_Sym *s, uint64_t flags) {
     return ELF64_ST_BIND(s->st_info) == STB_LOCAL ? c : (char)(c - 'a' + 'A');
 }
 
-static void read_symbols(struct rv_elf *e, const struct image *im, const Elf64_Shdr *sections,
+static void read_symbols(struct rv_prog *e, const struct image *im, const Elf64_Shdr *sections,
                          unsigned n, const Elf64_Shdr *table) {
     Elf64_Shdr strings;
     if (table->sh_link >= n || table->sh_size / sizeof(Elf64_Sym) > MAX_SYMBOLS) return;
@@ -53,7 +53,7 @@ static void read_symbols(struct rv_elf *e, const struct image *im, const Elf64_S
     }
 }
 
-static void read_sections(struct rv_elf *e, const struct image *im, const Elf64_Ehdr *h) {
+static void read_sections(struct rv_prog *e, const struct image *im, const Elf64_Ehdr *h) {
     unsigned n = h->e_shnum;
     const uint8_t *from = part(im, h->e_shoff, (uint64_t)n * sizeof(Elf64_Shdr));
     if (!from || h->e_shentsize != sizeof(Elf64_Shdr) || !n || n > MAX_SECTIONS) return;
@@ -66,7 +66,7 @@ static void read_sections(struct rv_elf *e, const struct image *im, const Elf64_
     free(s);
 }
 
-static void read_note(struct rv_elf *e, const struct image *im, const Elf64_Phdr *p) {
+static void read_note(struct rv_prog *e, const struct image *im, const Elf64_Phdr *p) {
     const uint8_t *from = part(im, p->p_offset, p->p_filesz);
     uint64_t at = 0;
     while (from && p->p_filesz - at >= sizeof(Elf64_Nhdr)) {
@@ -84,17 +84,17 @@ static void read_note(struct rv_elf *e, const struct image *im, const Elf64_Phdr
     }
 }
 
-static void read_segments(struct rv_elf *e, const struct image *im, const Elf64_Ehdr *h) {
+static void read_segments(struct rv_prog *e, const struct image *im, const Elf64_Ehdr *h) {
     const uint8_t *from = part(im, h->e_phoff, (uint64_t)h->e_phnum * sizeof(Elf64_Phdr));
     for (unsigned i = 0; from && i < h->e_phnum; i++) {
         Elf64_Phdr p;
         memcpy(&p, from + i * sizeof p, sizeof p);
         if (p.p_type == PT_LOAD && e->loads < sizeof e->load / sizeof e->load[0])
-            e->load[e->loads++] = (struct rv_elf_load){.addr = p.p_vaddr,
-                                                       .size = p.p_memsz,
-                                                       .offset = p.p_offset,
-                                                       .file_size = p.p_filesz,
-                                                       .exec = p.p_flags & PF_X};
+            e->load[e->loads++] = (struct rv_prog_load){.addr = p.p_vaddr,
+                                                        .size = p.p_memsz,
+                                                        .offset = p.p_offset,
+                                                        .file_size = p.p_filesz,
+                                                        .exec = p.p_flags & PF_X};
         if (p.p_type == PT_GNU_EH_FRAME) {
             e->eh_frame_hdr = p.p_vaddr;
             e->eh_frame_hdr_size = p.p_memsz;
@@ -103,7 +103,7 @@ static void read_segments(struct rv_elf *e, const struct image *im, const Elf64_
     }
 }
 
-int rv_elf_read(struct rv_elf **out, const uint8_t *image, size_t size, struct rv_err *err) {
+int rv_prog_read(struct rv_prog **out, const uint8_t *image, size_t size, struct rv_err *err) {
     struct image im = {image, size};
     Elf64_Ehdr h;
     if (size < sizeof h) return rv_fail(err, RV_E_FORMAT, "no ELF file");
@@ -111,7 +111,7 @@ int rv_elf_read(struct rv_elf **out, const uint8_t *image, size_t size, struct r
     if (memcmp(h.e_ident, ELFMAG, SELFMAG) != 0 || h.e_ident[EI_CLASS] != ELFCLASS64 ||
         h.e_ident[EI_DATA] != ELFDATA2LSB || h.e_machine != EM_X86_64)
         return rv_fail(err, RV_E_FORMAT, "no 64-bit x86 ELF file");
-    struct rv_elf *e = rv_alloc(sizeof *e);
+    struct rv_prog *e = rv_alloc(sizeof *e);
     e->symbols = rv_symbols_new();
     e->fixed = h.e_type == ET_EXEC;
     e->entry = h.e_entry;
@@ -122,7 +122,7 @@ int rv_elf_read(struct rv_elf **out, const uint8_t *image, size_t size, struct r
     return 0;
 }
 
-int rv_elf_open(struct rv_elf **out, const char *path, struct rv_err *err) {
+int rv_prog_open(struct rv_prog **out, const char *path, struct rv_err *err) {
     FILE *f = fopen(path, "rb");
     if (!f) return rv_fail_errno(err, RV_E_HOST, "cannot open %s", path);
     struct rv_buf b = {0};
@@ -134,20 +134,20 @@ int rv_elf_open(struct rv_elf **out, const char *path, struct rv_err *err) {
     } while (got == 1u << 20 && b.len < MAX_FILE);
     int r = ferror(f) ? rv_fail_errno(err, RV_E_HOST, "cannot read %s", path) : 0;
     fclose(f);
-    if (!r && rv_elf_read(out, b.data, b.len, err)) r = rv_fail_in(err, "%s", path);
+    if (!r && rv_prog_read(out, b.data, b.len, err)) r = rv_fail_in(err, "%s", path);
     rv_buf_release(&b);
     return r;
 }
 
-void rv_elf_free(struct rv_elf *e) {
+void rv_prog_free(struct rv_prog *e) {
     if (!e) return;
     rv_symbols_free(e->symbols);
     free(e);
 }
 
-bool rv_elf_bias(const struct rv_elf *e, uint64_t addr, uint64_t offset, uint64_t *bias) {
+bool rv_prog_bias(const struct rv_prog *e, uint64_t addr, uint64_t offset, uint64_t *bias) {
     for (unsigned i = 0; i < e->loads; i++) {
-        const struct rv_elf_load *l = &e->load[i];
+        const struct rv_prog_load *l = &e->load[i];
         uint64_t first = l->offset & ~0xfffull;
         if (offset < first || offset >= l->offset + l->file_size) continue;
         *bias = addr - offset - (l->addr - l->offset);
