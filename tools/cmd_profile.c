@@ -8,7 +8,7 @@
 
 #include "tools/analysis/flame.h"
 #include "tools/analysis/tally.h"
-#include "tools/elfs.h"
+#include "tools/analysis/utf8.h"
 #include "vmm/base/buf.h"
 
 struct args {
@@ -73,7 +73,7 @@ static bool wanted(const struct args *a, const struct rv_tally_process *p) {
 
 static const char *name_of(const struct rv_tally_function *f) { return f->name ? f->name : "?"; }
 
-static void print_guest(const char *s) {
+static void print_guest_text(const char *s) {
     retro_print_text(stdout, (const uint8_t *)s, strlen(s));
 }
 
@@ -109,7 +109,7 @@ static void print_functions(const struct args *a, const struct rv_tally *t) {
         const struct rv_tally_function *f = &t->function[order[i]];
         printf("%18s %6.2f%%  %-40s ", retro_group(s[order[i]], n),
                100 * (double)s[order[i]] / (double)total, name_of(f));
-        print_guest(f->module);
+        print_guest_text(f->module);
         putchar('\n');
         shown += s[order[i]];
     }
@@ -130,11 +130,20 @@ static void print_processes(const struct args *a, const struct rv_tally *t) {
         if (!wanted(a, p)) continue;
         printf("%18s %6.2f%% %6u  ", retro_group(p->instructions, n),
                100 * (double)p->instructions / (double)t->total, p->pid);
-        print_guest(p->comm);
+        print_guest_text(p->comm);
         putchar('\n');
         total += p->instructions;
     }
     printf("%18s                 total\n", retro_group(total, n));
+}
+
+/* A guest's text as JSON. */
+static json_t *text(const char *s) {
+    struct rv_buf b = {0};
+    rv_utf8_put(&b, (const uint8_t *)s, strlen(s));
+    json_t *o = json_stringn((const char *)b.data, b.len);
+    rv_buf_release(&b);
+    return o;
 }
 
 static void print_json(const struct args *a, const struct rv_tally *t) {
@@ -147,9 +156,9 @@ static void print_json(const struct args *a, const struct rv_tally *t) {
         total += e->instructions;
         json_t *o = json_object();
         json_object_set_new(o, "pid", json_integer(p->pid));
-        json_object_set_new(o, "comm", retro_json_text(p->comm));
-        json_object_set_new(o, "function", f->name ? retro_json_text(f->name) : json_null());
-        json_object_set_new(o, "module", retro_json_text(f->module));
+        json_object_set_new(o, "comm", text(p->comm));
+        json_object_set_new(o, "function", f->name ? text(f->name) : json_null());
+        json_object_set_new(o, "module", text(f->module));
         json_object_set_new(o, "address", retro_json_hex(f->address));
         json_object_set_new(o, "user", json_boolean(f->user));
         json_object_set_new(o, "instructions", json_integer((json_int_t)e->instructions));
@@ -212,25 +221,21 @@ static int profile_main(int argc, char **argv) {
     struct args a;
     struct rv_err err = {0};
     struct rv_tally *t = NULL;
-    struct retro_elfs elfs = {0};
+    struct rv_guest *guest = NULL;
     int status = parse(argc, argv, &a);
     if (status != RETRO_OK) return status;
-    int r = retro_elfs_read(&elfs, a.ask.symbols, a.ask.symbol_files, &err);
-    if (!r) r = retro_ask_open(&a.ask, a.path, "counting", &err);
-    struct rv_tally_config config = {.timeline = a.ask.timeline,
-                                     .to = RV_NEVER,
-                                     .elf = elfs.elf,
-                                     .elfs = elfs.n,
-                                     .progress = retro_ask_progress,
-                                     .ctx = &a.ask};
+    int r = retro_ask_open(&a.ask, a.path, "counting", &err);
+    struct rv_tally_config config = {
+        .timeline = a.ask.timeline, .to = RV_NEVER, .progress = retro_ask_progress, .ctx = &a.ask};
     if (!r) r = retro_ask_range(&a.ask, a.from, a.to, &config.from, &config.to, &err);
+    if (!r) r = retro_ask_guest(&a.ask, &guest, &err);
+    config.guest = guest;
     if (!r) r = rv_tally_gather(&t, &config, &err);
     retro_ask_quiet(&a.ask);
-    if (!r && a.ask.verbose) fprintf(stderr, "retro: %s\n", t->system_note);
     if (!r) r = show(&a, t, &err);
     if (!r && t->interrupted) status = retro_ask_interrupted(&a.ask, t->upto);
     rv_tally_free(t);
-    retro_elfs_release(&elfs);
+    rv_guest_free(guest);
     r = retro_ask_close(&a.ask, r, &err);
     return r ? r : status;
 }
@@ -241,14 +246,16 @@ const struct retro_command retro_cmd_profile = {
     .help =
         "Usage: retro profile [OPTION]... FILE\n"
         "Replays and counts every instruction: which function of the kernel or of a program it\n"
-        "belongs to, and which process ran it. The counts add up to the length of the recording.\n\n"
+        "belongs to, and which process ran it. The counts add up to the length of the "
+        "recording.\n\n"
         "      --top N          show so many functions (default 30)\n"
         "      --processes      sums by process instead\n"
         "      --process PID    only that process\n"
         "      --from P --to P  only between these positions\n"
         "      --folded         process, module and function as folded stacks\n"
         "      --svg FILE       a flame graph, to be opened in a browser\n"
-        "      --symbols ELF    a program with symbols, in place of the guest's stripped one, or of\n"
+        "      --symbols ELF    a program with symbols, in place of the guest's stripped one, or "
+        "of\n"
         "                       a guest that is no Linux; up to 16\n" RETRO_ASK_HELP "\n"
         "Example: retro profile --symbols ledger --svg boot.svg boot.retro\n",
     .main = profile_main,

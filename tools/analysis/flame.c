@@ -213,8 +213,9 @@ static void put_frame(const struct rv_flame *f, uint32_t i, unsigned depth, doub
     double y = height - 8 - (depth + 1) * ROW;
     unsigned rgb[3];
     colour(k->name, rgb);
-    fprintf(out, "<g class=\"f\" tabindex=\"0\" data-x=\"%.9f\" data-w=\"%.9f\" data-d=\"%u\" "
-                 "data-n=\"",
+    fprintf(out,
+            "<g class=\"f\" tabindex=\"0\" data-x=\"%.9f\" data-w=\"%.9f\" data-d=\"%u\" "
+            "data-n=\"",
             x / total, w, depth);
     put_xml(k->name, SIZE_MAX, out);
     fputs("\"><title>", out);

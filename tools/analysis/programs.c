@@ -10,19 +10,16 @@
 #define EXECUTE     4u
 
 struct rv_programs {
+    const struct rv_guest *guest;
     const struct rv_linux *l;
-    const struct rv_elf *const *given;
-    size_t givens;
     pthread_mutex_t lock; /* of list */
     struct rv_program *list;
 };
 
-struct rv_programs *rv_programs_new(const struct rv_linux *l, const struct rv_elf *const *given,
-                                    size_t n) {
+struct rv_programs *rv_programs_new(const struct rv_guest *g) {
     struct rv_programs *p = rv_alloc(sizeof *p);
-    p->l = l;
-    p->given = given;
-    p->givens = n;
+    p->guest = g;
+    p->l = rv_guest_linux(g);
     pthread_mutex_init(&p->lock, NULL);
     return p;
 }
@@ -32,7 +29,7 @@ void rv_programs_free(struct rv_programs *p) {
     while (p->list) {
         struct rv_program *x = p->list;
         p->list = x->next;
-        rv_elf_free(x->own);
+        rv_prog_free(x->own);
         free((char *)(uintptr_t)x->path);
         free(x);
     }
@@ -41,13 +38,13 @@ void rv_programs_free(struct rv_programs *p) {
 }
 
 /* What the page cache holds of a file, as an ELF image; NULL: it is none. */
-static struct rv_elf *read_image(struct rv_programs *p, const struct rv_view *k, uint64_t file,
-                                 uint64_t size) {
+static struct rv_prog *read_image(struct rv_programs *p, const struct rv_view *k, uint64_t file,
+                                  uint64_t size) {
     if (!size || size > PROGRAM_MAX) return NULL;
     uint8_t *data = rv_alloc(size);
     size_t len = rv_linux_file_read(p->l, k, file, 0, data, size);
-    struct rv_elf *e = NULL;
-    if (rv_elf_read(&e, data, len, NULL)) e = NULL;
+    struct rv_prog *e = NULL;
+    if (rv_prog_read(&e, data, len, NULL)) e = NULL;
     free(data);
     return e;
 }
@@ -64,9 +61,9 @@ static const struct rv_program *program_of(struct rv_programs *p, const struct r
         x = rv_alloc(sizeof *x);
         x->path = rv_strdup(path);
         x->size = size;
-        x->elf = x->own = read_image(p, k, file, size);
-        for (size_t i = 0; x->own && i < p->givens; i++)
-            if (rv_elf_same(p->given[i], x->own)) x->elf = p->given[i];
+        x->own = read_image(p, k, file, size);
+        x->prog = x->own ? rv_guest_given(p->guest, path, x->own) : NULL;
+        if (!x->prog) x->prog = x->own;
         x->next = p->list;
         p->list = x;
     }
@@ -83,11 +80,12 @@ static void note(struct rv_mappings *m, struct rv_programs *p, const struct rv_v
         m->room = m->room ? 2 * m->room : 64;
         m->mapping = rv_realloc(m->mapping, m->room * sizeof *m->mapping);
     }
-    m->mapping[m->n++] = (struct rv_mapping){.root = root,
-                                             .start = vma->start,
-                                             .end = vma->end,
-                                             .offset = vma->offset,
-                                             .program = program};
+    struct rv_mapping *x = &m->mapping[m->n++];
+    *x =
+        (struct rv_mapping){.root = root, .start = vma->start, .end = vma->end, .program = program};
+    /* Without a bias no address is in a symbol. */
+    if (!program->prog || !rv_prog_bias(program->prog, vma->start, vma->offset, &x->bias))
+        x->bias = vma->start;
 }
 
 void rv_mappings_all(struct rv_mappings *m, struct rv_programs *p, const struct rv_view *k,
@@ -119,9 +117,8 @@ const struct rv_mapping *rv_mappings_at(const struct rv_mappings *m, uint64_t ro
 
 const struct rv_symbol *rv_mapping_function(const struct rv_mapping *m, uint64_t va,
                                             uint64_t *address) {
-    *address = va - m->start + m->offset;
-    if (!m->program->elf || !rv_elf_address(m->program->elf, *address, address)) return NULL;
-    return rv_symbols_at(rv_elf_functions(m->program->elf), *address);
+    *address = va - m->bias;
+    return m->program->prog ? rv_symbols_at(m->program->prog->symbols, *address) : NULL;
 }
 
 void rv_mappings_release(struct rv_mappings *m) {

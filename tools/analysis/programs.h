@@ -4,28 +4,28 @@
 #ifndef RV_ANALYSIS_PROGRAMS_H
 #define RV_ANALYSIS_PROGRAMS_H
 
-#include "tools/analysis/elf.h"
-#include "tools/analysis/linux.h"
+#include "tools/analysis/guest.h"
 
 struct rv_program {
-    const char *path;         /* in the guest */
-    const struct rv_elf *elf; /* given by the user, or the guest's own; NULL: it is no ELF */
-    struct rv_elf *own;
+    const char *path;           /* in the guest */
+    const struct rv_prog *prog; /* given by the user, or the guest's own; NULL: it is no ELF */
+    struct rv_prog *own;
     uint64_t size;
     struct rv_program *next;
 };
 
 struct rv_programs; /* opaque; used by many threads */
 
-/* Files that the user gave: they take the place of the guest's programs that they are. Borrowed. */
-struct rv_programs *rv_programs_new(const struct rv_linux *l, const struct rv_elf *const *given,
-                                    size_t n);
+/* Files that the user gave take the place of the guest's programs that they are. Borrows g, which
+ * has a Linux. */
+struct rv_programs *rv_programs_new(const struct rv_guest *g);
 void rv_programs_free(struct rv_programs *p);
 
 /* Mappings of code, by address space. For one thread. */
 struct rv_mappings {
     struct rv_mapping {
-        uint64_t root, start, end, offset;
+        uint64_t root, start, end;
+        uint64_t bias; /* of the program there: address less address as linked */
         const struct rv_program *program;
     } * mapping;
     size_t n, room;

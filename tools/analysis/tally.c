@@ -5,12 +5,15 @@
 
 #include "replay/pass.h"
 #include "tools/analysis/arena.h"
-#include "tools/analysis/linux.h"
 #include "tools/analysis/programs.h"
 #include "vmm/base/buf.h"
 
 #define ADDRESS 0x000ffffffffff000ull /* of CR3: the page table root */
-#define KERNEL  (1ull << 63)
+/* The kernel's image lies in this gigabyte, modules behind it
+ * (Documentation/arch/x86/x86_64/mm.rst).
+ */
+#define IMAGE   0xffffffff80000000ull
+#define MODULES 0xffffffffc0000000ull
 
 /* ---- sums by key ---- */
 
@@ -72,9 +75,8 @@ struct task {
 struct gather {
     struct rv_tally *tally;
     const struct rv_tally_config *config;
-    struct rv_linux *kernel; /* NULL: not recognised */
+    const struct rv_linux *kernel; /* NULL: not recognised */
     struct rv_programs *programs;
-    const struct rv_elf **given;
     uint64_t at_switch, at_exec, at_map; /* addresses; 0: none */
     struct sums sums;                    /* process: index + 1 */
     size_t room;                         /* of tally->process */
@@ -152,16 +154,16 @@ static bool on_hit(void *ctx, void *state, struct rv_machine *m, const struct rv
 }
 
 static struct code kernel_code(const struct gather *g, uint64_t va) {
-    const struct rv_symbol *y = NULL;
-    if (g->kernel && va >= KERNEL) {
-        y = rv_symbols_at(rv_linux_symbols(g->kernel), va);
-        return (struct code){.module = "[kernel]", .symbol = y};
+    if (g->kernel && va >= IMAGE && va < MODULES)
+        return (struct code){.module = "[kernel]",
+                             .symbol = rv_symbols_at(rv_linux_symbols(g->kernel), va)};
+    for (unsigned i = 0; i < rv_guest_files(g->config->guest); i++) {
+        struct rv_guest_file f = rv_guest_file(g->config->guest, i);
+        const struct rv_symbol *y = rv_symbols_at(f.prog->symbols, va - f.bias);
+        if (y && (f.placed || !g->kernel)) return (struct code){.module = f.path, .symbol = y};
     }
-    for (size_t i = 0; i < g->config->elfs; i++) {
-        y = rv_symbols_at(rv_elf_functions(g->config->elf[i].elf), va);
-        if (y) return (struct code){.module = g->config->elf[i].path, .symbol = y};
-    }
-    return (struct code){.module = g->kernel ? "[boot]" : "[guest]"};
+    if (!g->kernel) return (struct code){.module = "[guest]"};
+    return (struct code){.module = va >= MODULES ? "[module]" : "[boot]"};
 }
 
 static struct code user_code(const struct gather *g, const struct state *s,
@@ -389,34 +391,17 @@ static void finish(struct gather *g) {
     sort_all(y);
 }
 
-static int recognise(struct gather *g, struct rv_err *err) {
-    struct rv_err why = {0};
-    int r = rv_linux_find_in(&g->kernel, g->config->timeline, &why);
-    if (r && r != RV_E_FORMAT) {
-        if (err) *err = why;
-        return r;
-    }
-    const char *note = r ? why.msg : rv_linux_how(g->kernel);
-    g->tally->system_note = rv_arena_copy(g->tally->arena, note, strlen(note));
-    return 0;
-}
-
 int rv_tally_gather(struct rv_tally **out, const struct rv_tally_config *config,
                     struct rv_err *err) {
-    struct gather g = {.tally = rv_alloc(sizeof *g.tally), .config = config};
+    struct gather g = {.tally = rv_alloc(sizeof *g.tally),
+                       .config = config,
+                       .kernel = rv_guest_linux(config->guest)};
     g.tally->arena = rv_arena_new();
-    int r = recognise(&g, err);
-    g.given = rv_alloc((config->elfs + 1) * sizeof *g.given);
-    for (size_t i = 0; i < config->elfs; i++) g.given[i] = config->elf[i].elf;
-    if (!r) {
-        g.programs = rv_programs_new(g.kernel, g.given, config->elfs);
-        r = pass(&g, err);
-    }
+    if (g.kernel) g.programs = rv_programs_new(config->guest);
+    int r = pass(&g, err);
     if (!r) finish(&g);
     free(g.sums.v);
-    free(g.given);
     rv_programs_free(g.programs);
-    rv_linux_free(g.kernel);
     if (r) {
         rv_tally_free(g.tally);
         return r;

@@ -8,7 +8,7 @@
 #define RV_ANALYSIS_TALLY_H
 
 #include "replay/timeline.h"
-#include "tools/analysis/elf.h"
+#include "tools/analysis/guest.h"
 
 /* A process as far as it ran one program: after exec() it is another entry. */
 struct rv_tally_process {
@@ -38,22 +38,14 @@ struct rv_tally {
     size_t processes, functions, entries;
     uint64_t total;
     bool interrupted;
-    rv_icount upto;          /* counted before here */
-    const char *system_note; /* how the guest was recognised, or why not */
-    struct rv_arena *arena;  /* strings live here */
-};
-
-/* An ELF file that the user gave. */
-struct rv_tally_elf {
-    const char *path;
-    const struct rv_elf *elf;
+    rv_icount upto;         /* counted before here */
+    struct rv_arena *arena; /* strings live here */
 };
 
 struct rv_tally_config {
     struct rv_timeline *timeline;
-    rv_icount from, to; /* to: RV_NEVER is the end */
-    const struct rv_tally_elf *elf;
-    size_t elfs;
+    const struct rv_guest *guest; /* of that timeline */
+    rv_icount from, to;           /* to: RV_NEVER is the end */
     /* Told now and then; may be NULL. Interruption is by the timeline's own callback: the tally is
      * then of what came before `upto`. */
     void (*progress)(void *ctx, rv_icount done, rv_icount total);
