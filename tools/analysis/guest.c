@@ -260,7 +260,7 @@ static const struct rv_prog *mapped(const struct rv_look *look, uint64_t va, uin
     return within(o->elf, va, *bias) || va < v->end ? o->elf : NULL;
 }
 
-const struct rv_prog *rv_look_elf(const struct rv_look *look, uint64_t va, uint64_t *bias) {
+const struct rv_prog *rv_look_prog(const struct rv_look *look, uint64_t va, uint64_t *bias) {
     const struct object *o;
     return mapped(look, va, bias, &o);
 }

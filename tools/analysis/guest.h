@@ -82,6 +82,6 @@ int rv_look_resolve(const struct rv_look *look, const char *text, uint64_t *addr
                     struct rv_err *err);
 
 /* The ELF file mapped at an address and what is to be added to its addresses; NULL: none known. */
-const struct rv_prog *rv_look_elf(const struct rv_look *look, uint64_t va, uint64_t *bias);
+const struct rv_prog *rv_look_prog(const struct rv_look *look, uint64_t va, uint64_t *bias);
 
 #endif
