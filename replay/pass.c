@@ -74,6 +74,7 @@ static int run_piece(struct task *k, struct rv_err *err) {
         return rv_fail(err, RV_E_FORMAT,
                        "the recording ends before its index says; make the index anew with retro "
                        "index --force");
+    if (p->count) rv_machine_engine(m)->ops->count(rv_machine_engine(m), true);
     r = p->begin ? p->begin(p->ctx, &k->piece->state, m, &piece, err) : 0;
     if (r) return r;
     struct rv_watch watch = {.point = j->point, .n = p->hit ? p->n : 0, .hit = on_hit, .ctx = k};
@@ -212,7 +213,11 @@ static int run_job(struct job *j, struct rv_pass_result *result, struct rv_err *
     if (started > 0) {
         r = merge_all(j, task, (unsigned)started, result, err);
         cancel(j);
-        for (int i = 0; i < started; i++) pthread_join(task[i].thread, NULL);
+        for (int i = 0; i < started; i++) {
+            pthread_join(task[i].thread, NULL);
+            struct rv_engine *e = rv_machine_engine(rv_worker_machine(task[i].w));
+            if (j->p->count) e->ops->count(e, false);
+        }
     }
     for (size_t i = 0; i < j->n; i++) {
         bool dropped = j->piece[i].phase != WAITING && i >= j->merged;
@@ -242,6 +247,10 @@ int rv_pass_run(struct rv_timeline *t, const struct rv_pass *pass, struct rv_pas
     *result = (struct rv_pass_result){.merged = pass->from};
     if (rv_timeline_branched(t))
         return rv_fail(err, RV_E_USAGE, "history is looked at outside a branch; end it first");
+    if (pass->count && !rv_machine_engine(rv_timeline_machine(t))->ops->count)
+        return rv_fail(err, RV_E_UNSUPPORTED,
+                       "engine %s cannot count by code; take --engine interpret",
+                       rv_machine_engine(rv_timeline_machine(t))->ops->name);
     if (pass->from >= pass->to || pass->from > t->h->end) {
         result->merged = pass->to;
         return 0;

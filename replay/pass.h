@@ -32,6 +32,9 @@ struct rv_pass {
     /* One worker runs through from first to last, so that begin, hit and end are called in the
      * order in which things happened. */
     bool in_order;
+    /* The engine counts instructions (vmm/cpu/count.h), for each piece from zero; end() may ask it
+     * for them. */
+    bool count;
 
     /* All are given ctx. State of a piece: owned by the caller, who frees it in merge or drop. */
 

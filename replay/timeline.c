@@ -97,6 +97,8 @@ struct rv_moment rv_timeline_end(const struct rv_timeline *t) {
     return (struct rv_moment){t->h->end, RV_END_DELIVERED};
 }
 
+rv_ns rv_timeline_end_time(const struct rv_timeline *t) { return t->h->end_time; }
+
 bool rv_timeline_at_end(const struct rv_timeline *t) {
     return rv_moment_same(t->now, rv_timeline_end(t));
 }

@@ -35,6 +35,7 @@ void rv_timeline_free(struct rv_timeline *t);
 /* Where it stands. The end of the recording is a moment of its own, after all others. */
 struct rv_moment rv_timeline_now(const struct rv_timeline *t);
 struct rv_moment rv_timeline_end(const struct rv_timeline *t);
+rv_ns rv_timeline_end_time(const struct rv_timeline *t);
 bool rv_timeline_at_end(const struct rv_timeline *t);
 bool rv_timeline_at_start(const struct rv_timeline *t);
 enum rv_stop rv_timeline_reason(const struct rv_timeline *t); /* why the recording ended */

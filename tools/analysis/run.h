@@ -81,7 +81,8 @@ struct rv_run_exec {
     rv_icount at;
     rv_ns time;
     uint32_t task;
-    const char *path, *args; /* program; arguments with spaces between, quoted where needed */
+    const char *path,
+        *args; /* as it was asked for; arguments, spaces between, quoted where needed */
 };
 
 /* A mapping of a file into a process, made at `at`. */

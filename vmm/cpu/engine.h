@@ -5,6 +5,7 @@
 
 #include "vmm/base/err.h"
 #include "vmm/base/types.h"
+#include "vmm/cpu/count.h"
 #include "vmm/cpu/profile.h"
 #include "vmm/cpu/quirks.h"
 #include "vmm/cpu/watch.h"
@@ -72,6 +73,13 @@ struct rv_engine_ops {
     /* Watches from the next run() on; NULL: nothing. *w and its points are borrowed until they are
      * replaced. Code and memory that cannot hit run as fast as before. */
     void (*watch)(struct rv_engine *e, const struct rv_watch *w);
+
+    /* Counts executed instructions (vmm/cpu/count.h) from zero on, or not any more. Runs as fast as
+     * before when it does not. NULL, and so counted: the engine cannot. Called between runs. */
+    void (*count)(struct rv_engine *e, bool on);
+    /* What was counted since, in no order; nothing is changed by it. */
+    void (*counted)(struct rv_engine *e, void (*each)(void *ctx, const struct rv_count *count),
+                    void *ctx);
 
     /* Where the guest wrote last before a run() that ended with RV_RUN_KICKED: up to max different
      * addresses, aligned to 8, and how many. NULL: not known. */

@@ -9,6 +9,16 @@ enum rv_watch_access {
     RV_WATCH_READ = 1,
     RV_WATCH_WRITE = 2,
     RV_WATCH_EXEC = 4, /* an instruction that begins in the range */
+    /* An exception or interrupt is delivered. Stands alone in a point, whose addr and len are
+     * vectors then: 0 and 256 are all. Software engines only. */
+    RV_WATCH_DELIVER = 8,
+};
+
+/* What was delivered. */
+enum rv_delivery {
+    RV_DELIVER_EXCEPTION, /* raised by an instruction, or between two */
+    RV_DELIVER_INTERRUPT, /* from a device, NMI included */
+    RV_DELIVER_SOFT,      /* INT n, INT3, INTO, INT1: an instruction that retired */
 };
 
 /* A range of addresses: linear ones, or physical with `physical`. len is at least 1; an EXEC point
@@ -42,13 +52,21 @@ static inline bool rv_moment_same(struct rv_moment a, struct rv_moment b) {
  * READ, WRITE: an instruction that retired between `before` and `after` made the access, or the
  * delivery of an exception did. Accesses of an instruction that faulted count when they happened:
  * those of the elements a string instruction had done. Accessed and dirty bits that the CPU sets in
- * page tables are writes to physical addresses alone; its reads of page tables are not reported. */
+ * page tables are writes to physical addresses alone; its reads of page tables are not reported.
+ *
+ * DELIVER: told at `after`, the handler's first instruction being next, and rip is where the guest
+ * was before. Of an exception whose delivery raised another, the one is told that was delivered in
+ * the end. Accesses that the delivery made are told after it. */
 struct rv_watch_hit {
     enum rv_watch_access access; /* one bit */
-    uint64_t gva;                /* linear; UINT64_MAX when the access had no linear address */
-    rv_gpa gpa;
-    unsigned size; /* bytes, of the part within one page; EXEC: 0 */
-    uint64_t rip;  /* of the instruction, an offset in its code segment */
+    uint64_t gva;   /* linear; UINT64_MAX when there was no linear address: always in DELIVER */
+    rv_gpa gpa;     /* DELIVER: UINT64_MAX */
+    unsigned size;  /* bytes, of the part within one page; EXEC, DELIVER: 0 */
+    uint8_t vector; /* DELIVER, as all below */
+    enum rv_delivery delivery;
+    bool has_error;
+    uint32_t error;
+    uint64_t rip; /* of the instruction, an offset in its code segment */
     struct rv_moment before, after;
 };
 

@@ -246,6 +246,113 @@ Test(watch, delivery_writes_are_told_before_the_handler) {
     finish(&b);
 }
 
+/* int 6 at CODE, ud2 behind it; an interrupt is injected at the end. */
+static const uint8_t delivering[] = {0xcd, 0x06, 0x90, 0x0f, 0x0b, 0xfb, 0x90, 0xf4};
+
+static void set_gate(struct bench *b, unsigned vector) {
+    memcpy(b->ram.host + IDT + 8 * vector, b->ram.host + IDT + 8 * RV_VEC_UD, 8);
+}
+
+static void begin_delivering(struct bench *b) {
+    static const uint8_t skipping[] = {0x58, 0x83, 0xc0, 0x02, 0x50, 0xcf};
+    start(b, delivering, sizeof delivering);
+    memcpy(b->ram.host + HANDLER, skipping, sizeof skipping);
+    set_gate(b, 0x14);
+}
+
+Test(watch, deliveries_are_told_with_what_they_were) {
+    struct bench b;
+    begin_delivering(&b);
+    struct rv_watchpoint p = {.addr = 0, .len = 256, .access = RV_WATCH_DELIVER};
+    watch(&b, &p, 1);
+    /* INT returns two bytes further on, behind the NOP and into UD2's place: rip + 2 + 2. */
+    cr_assert_eq(run(&b, 5), RV_RUN_UNTIL);
+    cr_assert_eq(b.hits, 1);
+    cr_assert_eq(b.hit[0].access, RV_WATCH_DELIVER);
+    cr_assert_eq(b.hit[0].vector, 6);
+    cr_assert_eq(b.hit[0].delivery, RV_DELIVER_SOFT);
+    cr_assert_not(b.hit[0].has_error);
+    cr_assert_eq(b.hit[0].rip, CODE);
+    cr_assert_eq(b.hit[0].before.icount, 0);
+    cr_assert_eq(b.hit[0].after.icount, 1);
+    cr_assert_eq(b.hit[0].after.delivered, 0);
+    cr_assert_eq(b.seen[0].rip, HANDLER);
+    cr_assert_eq(b.seen[0].icount, 1);
+    cr_assert_eq(state(&b).rip, CODE + 4);
+    struct rv_x86 x = state(&b);
+    x.rip = CODE + 3;
+    cr_assert_eq(b.e->ops->restore(b.e, &x, NULL), 0);
+    cr_assert_eq(run(&b, 10), RV_RUN_UNTIL);
+    cr_assert_eq(b.hits, 2);
+    cr_assert_eq(b.hit[1].vector, RV_VEC_UD);
+    cr_assert_eq(b.hit[1].delivery, RV_DELIVER_EXCEPTION);
+    cr_assert_eq(b.hit[1].rip, CODE + 3);
+    cr_assert_eq(b.hit[1].before.icount, 5);
+    cr_assert_eq(b.hit[1].before.delivered, 0);
+    cr_assert_eq(b.hit[1].after.icount, 5);
+    cr_assert_eq(b.hit[1].after.delivered, 1);
+    cr_assert_eq(b.seen[1].rip, HANDLER);
+    struct rv_err err = {0};
+    cr_assert_eq(run(&b, 11), RV_RUN_UNTIL); /* over STI's shadow */
+    cr_assert_eq(b.e->ops->inject(b.e, 0x14, &err), 0, "%s", err.msg);
+    cr_assert_eq(b.hits, 3);
+    cr_assert_eq(b.hit[2].vector, 0x14);
+    cr_assert_eq(b.hit[2].delivery, RV_DELIVER_INTERRUPT);
+    cr_assert_eq(b.hit[2].rip, CODE + 7);
+    cr_assert_eq(b.hit[2].before.icount, 11);
+    cr_assert_eq(b.hit[2].after.delivered, 1);
+    cr_assert_eq(b.seen[2].rip, HANDLER);
+    finish(&b);
+}
+
+Test(watch, deliveries_stop_before_the_handler) {
+    struct bench b;
+    begin_delivering(&b);
+    struct rv_watchpoint p[] = {{.addr = 6, .len = 1, .access = RV_WATCH_DELIVER},
+                                {.addr = STACK - 12, .len = 12, .access = RV_WATCH_WRITE}};
+    watch(&b, p, 2);
+    b.stop_at = 1;
+    cr_assert_eq(run(&b, 100), RV_RUN_WATCH);
+    cr_assert_eq(state(&b).rip, HANDLER);
+    cr_assert_eq(state(&b).icount, 1);
+    cr_assert_eq(b.hits, 1);
+    /* What the delivery wrote is told when it goes on; and where it was to stop anyway. */
+    cr_assert_eq(run(&b, 2), RV_RUN_UNTIL);
+    cr_assert_eq(b.hits, 4);
+    finish(&b);
+    begin_delivering(&b);
+    watch(&b, p, 2);
+    b.stop_at = 1;
+    cr_assert_eq(run(&b, 1), RV_RUN_WATCHED);
+    cr_assert_eq(b.hits, 4);
+    finish(&b);
+    /* An exception beside it. */
+    static const struct rv_watchpoint other = {.addr = 7, .len = 249, .access = RV_WATCH_DELIVER};
+    begin_delivering(&b);
+    watch(&b, &other, 1);
+    cr_assert_eq(run(&b, 5), RV_RUN_UNTIL);
+    cr_assert_eq(b.hits, 0);
+    finish(&b);
+}
+
+Test(watch, a_stop_at_an_injected_interrupt) {
+    struct bench b;
+    struct rv_err err = {0};
+    begin_delivering(&b);
+    struct rv_x86 x = state(&b);
+    x.rip = CODE + 5;
+    cr_assert_eq(b.e->ops->restore(b.e, &x, NULL), 0);
+    struct rv_watchpoint p = {.addr = 0x14, .len = 1, .access = RV_WATCH_DELIVER};
+    watch(&b, &p, 1);
+    b.stop_at = 1;
+    cr_assert_eq(run(&b, 2), RV_RUN_UNTIL);
+    cr_assert_eq(b.e->ops->inject(b.e, 0x14, &err), 0, "%s", err.msg);
+    cr_assert_eq(run(&b, 50), RV_RUN_WATCH);
+    cr_assert_eq(state(&b).rip, HANDLER);
+    cr_assert_eq(state(&b).icount, 2);
+    finish(&b);
+}
+
 Test(watch, the_guest_does_not_notice) {
     struct rv_x86 want;
     uint64_t ram = 0;

@@ -48,8 +48,8 @@ static int quiet_next(struct rv_nondet *nd, const struct rv_next *q, struct rv_p
 }
 static int quiet_horizon(struct rv_nondet *nd, struct rv_point at, struct rv_horizon *h,
                          struct rv_err *err) {
-    (void)nd, (void)err;
-    h->until = at.icount + 1000000;
+    (void)err;
+    h->until = at.icount + ((struct quiet *)nd)->slice;
     return 0;
 }
 static int quiet_effect(struct rv_nondet *nd, struct rv_point at, enum rv_source sink,
@@ -73,10 +73,14 @@ static const struct rv_nondet_ops quiet_ops = {.query = quiet_query,
                                                .digest = quiet_digest,
                                                .stopped = quiet_stopped};
 
+struct quiet quiet_host(rv_icount slice) {
+    return (struct quiet){{&quiet_ops}, slice};
+}
+
 void ticking_record(void) {
     snprintf(ticking_path, sizeof ticking_path, "/tmp/rv-timeline-%d.retro", getpid());
     snprintf(ticking_index, sizeof ticking_index, "%s.index", ticking_path);
-    struct rv_nondet host = {.ops = &quiet_ops};
+    struct quiet host = quiet_host(1000000);
     struct rv_record_config rc = {
         .path = ticking_path,
         .overwrite = true,
@@ -91,7 +95,7 @@ void ticking_record(void) {
     struct rv_record *r;
     struct rv_end end;
     struct rv_err err = {0};
-    cr_assert_eq(rv_record_begin(&r, &rc, &host, NULL, NULL, &err), 0, "%s", err.msg);
+    cr_assert_eq(rv_record_begin(&r, &rc, &host.nd, NULL, NULL, &err), 0, "%s", err.msg);
     cr_assert_eq(rv_record_run(r, &end, &err), 0, "%s", err.msg);
     rv_record_free(r);
     cr_assert_eq(end.reason, RV_STOP_DEBUG_EXIT);

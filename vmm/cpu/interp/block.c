@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "vmm/base/buf.h"
+#include "vmm/cpu/interp/count.h"
 #include "vmm/cpu/interp/mmu.h"
 #include "vmm/cpu/interp/ops.h"
 #include "vmm/cpu/interp/watch.h"
@@ -105,6 +106,7 @@ static void forget(struct rv_interp *c, struct rv_block *b) {
     c->block_epoch++;
     c->changed = true;
     if (c->hooks) c->hooks->forgotten(c, b);
+    if (c->count) rv_count_forgotten(c, b);
     b->hash_next = bs->dead;
     bs->dead = b;
 }
@@ -328,6 +330,10 @@ static void make_one(struct rv_block *f, const struct rv_block *b, unsigned at) 
     i.off = i.at = 0;
     f->insn[0] = i;
     f->insn[1] = (struct rv_insn){.op = rv_op_block_end, .off = i.len};
+}
+
+bool rv_block_is_passing(const struct rv_interp *c, const struct rv_block *b) {
+    return b == c->blocks->first;
 }
 
 struct rv_block *rv_block_first(struct rv_interp *c, const struct rv_block *b) {

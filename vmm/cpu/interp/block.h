@@ -29,6 +29,10 @@ static inline struct rv_block *rv_block_follow(struct rv_interp *c, struct rv_bl
     return rv_block_link(c, from, va);
 }
 
+/* Whether b is no block of the cache's, but one that the next call overwrites: its code is not in
+ * RAM. */
+bool rv_block_is_passing(const struct rv_interp *c, const struct rv_block *b);
+
 /* The block at va for the current mode if it lies at pa, inside one page, and is decoded already;
  * or NULL. */
 struct rv_block *rv_block_known(struct rv_interp *c, uint64_t va, uint64_t pa);

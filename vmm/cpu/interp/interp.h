@@ -111,6 +111,7 @@ struct rv_block {
     struct rv_block_link in_page[2]; /* in its page's list, and its tail's: they may be one */
     struct rv_tb *tb[RV_TLB_SETS];   /* more about its translations */
     struct rv_block **one;           /* a block for each instruction alone, where there was need */
+    uint32_t number[2];              /* what it is counted under, [1] in user mode; 0: none yet */
     uint32_t trust;                  /* c->trust when its bytes were last known to be these */
     uint8_t *bytes;                  /* what it was decoded from, behind insn; NULL: not kept */
     struct rv_insn insn[];
@@ -162,12 +163,13 @@ struct rv_fault {
 /* What the host wants to be told (watch.c). */
 #define RV_WATCH_SEEN 16
 struct rv_watching {
-    const struct rv_watch *watch; /* NULL: nothing */
-    bool every, exec, data;       /* kinds of points in it */
-    bool stop;                    /* leaving run() before an instruction */
-    const struct rv_insn *walker; /* who makes the page walk; NULL: a fetch, or a delivery */
-    struct rv_moment reported;    /* the arrival at an instruction that the host was told of last */
-    rv_icount taken_at;           /* `taken` exceptions and interrupts were delivered at it */
+    const struct rv_watch *watch;    /* NULL: nothing */
+    bool every, exec, data, deliver; /* kinds of points in it */
+    bool stop;                       /* leaving run() before an instruction */
+    bool delivery_stop;              /* a delivery's hit said stop */
+    const struct rv_insn *walker;    /* who makes the page walk; NULL: a fetch, or a delivery */
+    struct rv_moment reported; /* the arrival at an instruction that the host was told of last */
+    rv_icount taken_at;        /* `taken` exceptions and interrupts were delivered at it */
     uint32_t taken;
     unsigned seen_count; /* accesses of the current instruction, and of deliveries since the last;
                             those beyond the room are dropped */
@@ -204,6 +206,7 @@ struct rv_hot {
     uint64_t vec;        /* enum rv_vec_state */
     uint64_t host_sp;    /* the host's stack while translated code runs */
     uint64_t mxcsr;      /* what our own code runs with */
+    uint64_t *counts;    /* of the address space; see count.h */
 };
 
 struct rv_interp {
@@ -253,6 +256,7 @@ struct rv_interp {
     uint32_t trust;           /* raised whenever code may have changed unseen (rv_interp_resume) */
     struct rv_vec *vec;       /* vec.c: x87, MMX and SSE */
     struct rv_watching w;
+    struct rv_counting *count;           /* count.c; NULL: not counting */
     const struct rv_interp_hooks *hooks; /* NULL: everything is interpreted */
     struct rv_xlate *xlate;              /* the hooks' own */
     size_t room;                         /* bytes mapped for this structure and what is around it */

@@ -11,6 +11,7 @@
 
 #include "vmm/base/buf.h"
 #include "vmm/cpu/interp/block.h"
+#include "vmm/cpu/interp/count.h"
 #include "vmm/cpu/interp/mmu.h"
 #include "vmm/cpu/interp/ops.h"
 #include "vmm/cpu/interp/seg.h"
@@ -105,6 +106,7 @@ static void combine(struct rv_interp *c) {
  * interrupt, insn_rip is the instruction itself, shown instead if its delivery faults. */
 static void take(struct rv_interp *c, struct rv_fault f, uint64_t insn_rip, bool counts) {
     jmp_buf here, *outer = c->on_fault;
+    const uint64_t rip = f.soft ? insn_rip : c->x.rip;
     c->on_fault = &here;
     c->pending = f;
     c->delivering = true;
@@ -126,8 +128,7 @@ static void take(struct rv_interp *c, struct rv_fault f, uint64_t insn_rip, bool
     }
     c->delivering = false;
     c->on_fault = outer;
-    /* A software interrupt that was taken is an instruction that retired. */
-    if (!c->pending.soft) rv_watch_took(c);
+    if (!c->shutdown) rv_watch_took(c, &c->pending, rip);
     rv_leave(c);
 }
 
@@ -151,11 +152,20 @@ static void take_debug(struct rv_interp *c, uint64_t dr6) {
     take(c, (struct rv_fault){.vector = RV_VEC_DB}, 0, false);
 }
 
+/* What a delivery leads to: a run reason, or -1 to go on. */
+static int delivered(struct rv_interp *c) {
+    if (c->shutdown) return RV_RUN_TRIPLE_FAULT;
+    if (rv_likely(!c->w.delivery_stop)) return -1;
+    c->w.delivery_stop = false;
+    return RV_RUN_WATCH;
+}
+
 /* Looks at everything that may happen between two instructions. A run reason, or -1 to go on. */
 static int boundary(struct rv_interp *c) {
     struct rv_x86 *x = &c->x;
     atomic_store(&c->leave, false);
-    if (c->shutdown) return RV_RUN_TRIPLE_FAULT;
+    int r = delivered(c);
+    if (r >= 0) return r;
     if (atomic_load(&c->kicked)) {
         if (!c->partial || c->stuck >= STUCK_LIMIT) {
             atomic_store(&c->kicked, false);
@@ -176,7 +186,8 @@ static int boundary(struct rv_interp *c) {
         x->pending_dr6 = 0;
         x->halted = 0;
         take_debug(c, dr6);
-        if (c->shutdown) return RV_RUN_TRIPLE_FAULT;
+        r = delivered(c);
+        if (r >= 0) return r;
     }
     if (c->bus->attention) {
         c->bus->attention = false;
@@ -188,7 +199,8 @@ static int boundary(struct rv_interp *c) {
         x->nmi_blocked = 1;
         x->halted = 0;
         take(c, (struct rv_fault){.vector = RV_VEC_NMI, .external = true}, 0, false);
-        if (c->shutdown) return RV_RUN_TRIPLE_FAULT;
+        r = delivered(c);
+        if (r >= 0) return r;
     }
     if (x->halted) return RV_RUN_HALTED;
     if (c->want_window && (x->rflags & RV_FL_IF) && !shadowed(c)) return RV_RUN_WINDOW;
@@ -197,7 +209,8 @@ static int boundary(struct rv_interp *c) {
         if (hit) {
             x->rflags |= RV_FL_RF; /* the pushed flags show it: a fault */
             take_debug(c, hit);
-            if (c->shutdown) return RV_RUN_TRIPLE_FAULT;
+            r = delivered(c);
+            if (r >= 0) return r;
         }
     }
     if (c->w.seen_count && rv_watch_report(c)) return RV_RUN_WATCH;
@@ -279,6 +292,7 @@ static void after_leaving(struct rv_interp *c, enum leave_how how) {
         take(c, c->fault, 0, false);
         break;
     }
+    if (rv_unlikely(c->count != NULL)) rv_count_left(c, c->x.icount);
 }
 
 /* Code outside 64-bit mode must lie within CS's limit. Returns the block to run. */
@@ -290,24 +304,45 @@ static struct rv_block *check_limit(struct rv_interp *c, struct rv_block *b) {
     return rv_block_first(c, b);
 }
 
-static int dispatch(struct rv_interp *c, rv_icount until) {
-    jmp_buf here;
-    c->on_fault = &here;
-    struct rv_block *from = NULL; /* run to its end just now; NULL when something came between */
-    int how = _setjmp(here);
-    if (how) {
-        after_leaving(c, (enum leave_how)how);
-        from = NULL;
-        if (rv_unlikely(c->w.stop)) {
-            c->w.stop = false;
-            return RV_RUN_WATCH;
-        }
+static void retired(struct rv_interp *c) {
+    c->x.icount = c->end_icount;
+    c->partial = false;
+    if (rv_unlikely(c->count != NULL)) rv_count_left(c, c->x.icount);
+}
+
+/* Runs b, which is one instruction, with all that goes with it. A run reason, or -1 to go on. */
+static int run_one(struct rv_interp *c, struct rv_block *b) {
+    /* Before anything of the instruction happens, shadows included. */
+    if ((c->w.every || b->watched) && rv_watch_arrive(c)) {
+        c->single = false;
+        return RV_RUN_WATCH;
     }
+    struct before before = {0};
+    bool step = c->step;
+    c->alone = c->step = false;
+    if (step) before = step_begin(c);
+    if (rv_unlikely(c->count != NULL)) rv_count_enter(c);
+    b->insn[0].op(c, b->insn);
+    c->single = false;
+    if (step) step_end(c, before, b->insn);
+    retired(c);
+    return rv_unlikely(c->w.seen_count) && rv_watch_report(c) ? RV_RUN_WATCHED : -1;
+}
+
+/* Runs block after block. A run reason; or leaves by longjmp. */
+static __attribute__((noinline)) int run_blocks(struct rv_interp *c, rv_icount until) {
+    struct rv_block *from = NULL; /* run to its end just now; NULL when something came between */
     for (;;) {
         /* First of all: what is due after the last instruction belongs to the next run, so that a
          * position always means the state right after its instruction retired. */
         uint64_t left = until - c->x.icount;
-        if (rv_unlikely(left == 0)) return RV_RUN_UNTIL;
+        if (rv_unlikely(left == 0)) {
+            /* INT n has retired when it is delivered. */
+            bool stop = c->w.delivery_stop;
+            c->w.delivery_stop = false;
+            if (c->w.seen_count) stop |= rv_watch_report(c);
+            return stop ? RV_RUN_WATCHED : RV_RUN_UNTIL;
+        }
         if (rv_unlikely(atomic_load_explicit(&c->leave, memory_order_relaxed))) {
             int r = boundary(c);
             if (r >= 0) return r;
@@ -316,6 +351,7 @@ static int dispatch(struct rv_interp *c, rv_icount until) {
         uint64_t va = c->cs_base + c->x.rip;
         if (!(c->mode & RV_MODE_64)) va &= 0xffffffffu;
         struct rv_block *b = from ? rv_block_follow(c, from, va) : rv_block_find(c, va);
+        if (rv_unlikely(c->count != NULL)) rv_count_found(c, b);
         if (rv_unlikely(b->n > left || c->step || c->alone)) {
             c->single = true;
             b = rv_block_first(c, b);
@@ -329,31 +365,30 @@ static int dispatch(struct rv_interp *c, rv_icount until) {
         c->block = b;
         c->end_icount = c->x.icount + b->n;
         if (rv_likely(!c->single)) {
+            if (rv_unlikely(c->count != NULL)) rv_count_enter(c);
             b->insn[0].op(c, b->insn);
             from = b;
+            retired(c);
         } else {
-            /* Before anything of the instruction happens, shadows included. */
-            if ((c->w.every || b->watched) && rv_watch_arrive(c)) {
-                c->single = false;
-                return RV_RUN_WATCH;
-            }
-            struct before before = {0};
-            bool step = c->step;
-            c->alone = c->step = false;
-            if (step) before = step_begin(c);
-            b->insn[0].op(c, b->insn);
-            c->single = false;
+            int r = run_one(c, b);
+            if (rv_unlikely(r >= 0)) return r;
             from = NULL;
-            if (step) step_end(c, before, b->insn);
-            if (rv_unlikely(c->w.seen_count)) {
-                c->x.icount = c->end_icount;
-                c->partial = false;
-                if (rv_watch_report(c)) return RV_RUN_WATCHED;
-            }
         }
-        c->x.icount = c->end_icount;
-        c->partial = false;
     }
+}
+
+static int dispatch(struct rv_interp *c, rv_icount until) {
+    jmp_buf here;
+    c->on_fault = &here;
+    int how = _setjmp(here);
+    if (how) {
+        after_leaving(c, (enum leave_how)how);
+        if (rv_unlikely(c->w.stop)) {
+            c->w.stop = false;
+            return RV_RUN_WATCH;
+        }
+    }
+    return run_blocks(c, until);
 }
 
 /* ---- the engine ---- */
@@ -424,6 +459,13 @@ void rv_interp_watch(struct rv_engine *e, const struct rv_watch *w) {
     rv_watch_set(rv_interp_of(e), w);
 }
 
+void rv_interp_count(struct rv_engine *e, bool on) { rv_count_set(rv_interp_of(e), on); }
+
+void rv_interp_counted(struct rv_engine *e, void (*each)(void *ctx, const struct rv_count *count),
+                       void *ctx) {
+    rv_count_visit(rv_interp_of(e), each, ctx);
+}
+
 bool rv_interp_dropped(struct rv_engine *e) {
     struct rv_interp *c = rv_interp_of(e);
     bool dropped = c->dropped;
@@ -475,6 +517,7 @@ void rv_interp_destroy(struct rv_engine *e) {
         c->ram->ctx = NULL;
     }
     rv_vec_free(c);
+    rv_count_free(c);
     rv_blocks_free(c);
     rv_mmu_free(c);
     munmap((char *)c - SIGNAL_ROOM, c->room);
@@ -530,5 +573,7 @@ const struct rv_engine_ops rv_engine_interpret = {
     .set = rv_interp_set,
     .restore = rv_interp_restore,
     .watch = rv_interp_watch,
+    .count = rv_interp_count,
+    .counted = rv_interp_counted,
     .kick = rv_interp_kick,
 };

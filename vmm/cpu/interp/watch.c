@@ -40,8 +40,9 @@ static bool touched(const struct rv_block *b, const void *watch) {
 
 static void describe(struct rv_interp *c, const struct rv_watch *w) {
     c->w.watch = w;
-    c->w.every = c->w.exec = c->w.data = false;
+    c->w.every = c->w.exec = c->w.data = c->w.deliver = false;
     for (size_t k = 0; w && k < w->n; k++) {
+        if (w->point[k].access & RV_WATCH_DELIVER) c->w.deliver = true;
         if (w->point[k].access & (RV_WATCH_READ | RV_WATCH_WRITE)) c->w.data = true;
         if (every(&w->point[k]))
             c->w.every = true;
@@ -57,13 +58,14 @@ void rv_watch_set(struct rv_interp *c, const struct rv_watch *w) {
     if (c->w.exec) rv_block_forget_if(c, touched, w);
     if (c->w.data) rv_mmu_flush(c);
     c->w.seen_count = 0;
+    c->w.delivery_stop = false;
 }
 
 void rv_watch_reset(struct rv_interp *c) {
     c->w.taken_at = RV_NEVER;
     c->w.reported.icount = RV_NEVER;
     c->w.seen_count = 0;
-    c->w.stop = false;
+    c->w.stop = c->w.delivery_stop = false;
 }
 
 unsigned rv_watch_cut(const struct rv_interp *c, uint64_t va, uint64_t pa,
@@ -94,6 +96,41 @@ bool rv_watch_arrive(struct rv_interp *c) {
 void rv_op_watched(struct rv_interp *c, const struct rv_insn *i) {
     if (rv_watch_arrive(c)) rv_stop_before(c, i);
     c->block->first_op(c, i);
+}
+
+/* ---- deliveries ---- */
+
+static bool delivers(const struct rv_watch *w, unsigned vector) {
+    for (size_t k = 0; k < w->n; k++)
+        if ((w->point[k].access & RV_WATCH_DELIVER) && overlaps(&w->point[k], vector, 1))
+            return true;
+    return false;
+}
+
+void rv_watch_took(struct rv_interp *c, const struct rv_fault *f, uint64_t rip) {
+    struct rv_watching *w = &c->w;
+    struct rv_moment before = rv_watch_now(c);
+    if (f->soft) {
+        before = (struct rv_moment){c->x.icount - 1, 0};
+        if (w->taken_at == before.icount) before.delivered = w->taken;
+    } else {
+        w->taken = before.delivered + 1;
+        w->taken_at = c->x.icount;
+    }
+    if (rv_likely(!w->deliver) || !delivers(w->watch, f->vector)) return;
+    struct rv_watch_hit hit = {.access = RV_WATCH_DELIVER,
+                               .gva = UINT64_MAX,
+                               .gpa = UINT64_MAX,
+                               .rip = rip,
+                               .vector = f->vector,
+                               .delivery = f->soft       ? RV_DELIVER_SOFT
+                                           : f->external ? RV_DELIVER_INTERRUPT
+                                                         : RV_DELIVER_EXCEPTION,
+                               .has_error = f->has_error,
+                               .error = f->error,
+                               .before = before,
+                               .after = rv_watch_now(c)};
+    w->delivery_stop |= w->watch->hit(w->watch->ctx, &hit);
 }
 
 /* ---- data ---- */

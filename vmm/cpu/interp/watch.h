@@ -13,13 +13,8 @@ static inline struct rv_moment rv_watch_now(const struct rv_interp *c) {
     const struct rv_watching *w = &c->w;
     return (struct rv_moment){c->x.icount, w->taken_at == c->x.icount ? w->taken : 0};
 }
-/* An exception or interrupt was delivered. */
-static inline void rv_watch_took(struct rv_interp *c) {
-    struct rv_watching *w = &c->w;
-    if (w->taken_at != c->x.icount) w->taken = 0;
-    w->taken_at = c->x.icount;
-    w->taken++;
-}
+/* f was delivered: what it interrupted was at rip. */
+void rv_watch_took(struct rv_interp *c, const struct rv_fault *f, uint64_t rip);
 
 /* Ends a freshly decoded block of n instructions before one that is watched, or after the first if
  * that one is: returns how many are left and sets *first. */

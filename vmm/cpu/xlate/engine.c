@@ -154,5 +154,7 @@ const struct rv_engine_ops rv_engine_translate = {
     .set = rv_interp_set,
     .restore = rv_interp_restore,
     .watch = rv_interp_watch,
+    .count = rv_interp_count,
+    .counted = rv_interp_counted,
     .kick = rv_interp_kick,
 };

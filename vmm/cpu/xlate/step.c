@@ -1,5 +1,6 @@
 /* One instruction in the interpreter, on behalf of translated code. */
 #include "vmm/cpu/interp/block.h"
+#include "vmm/cpu/interp/count.h"
 #include "vmm/cpu/interp/vec.h"
 #include "vmm/cpu/xlate/xlate.h"
 
@@ -29,7 +30,8 @@ const uint8_t *rv_xlate_find(struct rv_interp *c, uint64_t va) {
 uint64_t rv_xlate_step(struct rv_interp *c, const struct rv_insn *i, uint64_t with_vec) {
     struct rv_block *b = block_of(i);
     bool last = i->flags & RV_I_END;
-    c->end_icount = c->xlate->until - (rv_icount)(c->hot.left + (b->n - i->at)) + 1;
+    rv_icount from = c->xlate->until - (rv_icount)(c->hot.left + b->n); /* the block's */
+    c->end_icount = from + i->at + 1;
     /* Alone, an operation may do everything: reach devices, change code and page tables. What
      * translated code relies on is looked at afterwards. */
     struct rv_block *one = rv_block_one(b, i->at);
@@ -38,11 +40,14 @@ uint64_t rv_xlate_step(struct rv_interp *c, const struct rv_insn *i, uint64_t wi
     c->block = one;
     c->single = true;
     c->changed = false;
+    if (rv_unlikely(c->count != NULL)) rv_count_step(c, b, from);
     one->insn[0].op(c, one->insn);
     c->single = false;
     c->x.icount = c->end_icount;
     c->partial = false;
     c->hot.vec = rv_xlate_vec(c);
-    return last || c->changed || atomic_load_explicit(&c->leave, memory_order_relaxed) ||
-           (with_vec && c->hot.vec == RV_VEC_BARRED);
+    bool leaves = last || c->changed || atomic_load_explicit(&c->leave, memory_order_relaxed) ||
+                  (with_vec && c->hot.vec == RV_VEC_BARRED);
+    if (rv_unlikely(c->count != NULL)) rv_count_left(c, leaves ? c->end_icount : from + b->n);
+    return leaves;
 }

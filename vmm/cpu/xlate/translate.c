@@ -6,6 +6,7 @@
 
 #include "vmm/base/buf.h"
 #include "vmm/cpu/interp/block.h"
+#include "vmm/cpu/interp/count.h"
 #include "vmm/cpu/interp/ops.h"
 
 /* More than any block's code. */
@@ -306,6 +307,17 @@ static void write_cold(struct rv_translation *t, const struct rv_cold *k) {
     }
 }
 
+/* Counts that the block was entered, in the address space that is loaded. */
+static void count_entry(struct rv_translation *t) {
+    struct rv_emit *e = &t->e;
+    uint32_t number = rv_count_number(t->c, t->b, t->tb->set == RV_TLB_USER);
+    struct rv_rm counter = rv_mem(HCX, (int32_t)(number * sizeof(uint64_t)));
+    rv_emit_load(e, HCX, RV_HOT(counts));
+    rv_emit_load(e, H10, counter);
+    rv_emit_lea(e, H10, rv_mem(H10, 1));
+    rv_emit_store(e, H10, counter);
+}
+
 /* Vector registers in the host's, and enough left to run the whole block. */
 static void prologue(struct rv_translation *t) {
     struct rv_emit *e = &t->e;
@@ -323,6 +335,7 @@ static void prologue(struct rv_translation *t) {
     /* Its upper half is not zero when it is negative. */
     rv_emit_insn(e, (struct rv_enc){.opcode = 0x8b}, HCX, rv_mem(HSP, RV_AT(hot.left) + 4));
     cold(t, (struct rv_cold){.kind = RV_COLD_OUT, .jump = rv_emit_unless_zero(e), .out = count});
+    if (t->c->count) count_entry(t);
 }
 
 static bool decode(struct rv_translation *t, ZydisDecoder *z, const uint8_t *bytes, size_t size,

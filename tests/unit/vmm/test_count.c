@@ -1,0 +1,189 @@
+/* Counting executed instructions: both engines against what a watch on every instruction sees, on
+ * the small guests, whose code faults, rewrites itself, steps and changes mode. */
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ticking.h"
+#include "vmm/base/buf.h"
+#include "vmm/cpu/count.h"
+#include "vmm/cpu/xlate/eager.h"
+#include "vmm/host/file.h"
+#include "vmm/machine.h"
+
+/* ---- how often was it executed, by place ---- */
+
+struct place {
+    uint64_t cr3, va;
+    bool user;
+    uint64_t times;
+};
+#define PLACES (1u << 20)
+struct tally {
+    struct place *v;
+    size_t n;
+    uint64_t total;
+};
+
+static struct place *at(struct tally *t, uint64_t cr3, uint64_t va, bool user) {
+    size_t h = ((va ^ cr3 * 3 ^ user) * 0x9e3779b97f4a7c15ull >> 20) & (PLACES - 1);
+    while (t->v[h].times && !(t->v[h].va == va && t->v[h].cr3 == cr3 && t->v[h].user == user))
+        h = (h + 1) & (PLACES - 1);
+    if (!t->v[h].times) {
+        cr_assert_lt(++t->n, PLACES / 2);
+        t->v[h] = (struct place){.cr3 = cr3, .va = va, .user = user};
+    }
+    return &t->v[h];
+}
+
+static struct tally new_tally(void) {
+    return (struct tally){.v = rv_alloc(PLACES * sizeof(struct place))};
+}
+
+/* ---- the machine ---- */
+
+static struct rv_machine *machine(const char *name, const struct rv_engine_ops *engine,
+                                  struct quiet *host, uint8_t **image) {
+    char path[300];
+    size_t len;
+    struct rv_err err = {0};
+    snprintf(path, sizeof path, "%s/%s.img", RV_GUESTS, name);
+    cr_assert_eq(rv_file_read(path, 1 << 24, image, &len, &err), 0, "%s", err.msg);
+    struct rv_machine_config mc = {
+        .memory = 64 << 20,
+        .engine = engine,
+        .profile = &rv_profile_v2,
+        .rate = RV_RATE_DEFAULT,
+        .boot = {.kernel = {.name = path, .data = *image, .len = len}, .kind = RV_BOOT_AUTO}};
+    struct rv_machine *m;
+    cr_assert_eq(rv_machine_new(&m, &mc, &host->nd, &err), 0, "%s", err.msg);
+    return m;
+}
+
+static rv_icount run(struct rv_machine *m) {
+    struct rv_end end;
+    struct rv_err err = {0};
+    cr_assert_eq(rv_machine_run(m, &end, &err), 0, "%s", err.msg);
+    return end.at.icount;
+}
+
+/* ---- the oracle ---- */
+
+struct oracle {
+    struct tally t;
+    struct rv_machine *m;
+    struct rv_moment moment;
+    uint64_t cr3, va;
+    bool user, any;
+};
+
+/* The instruction that was about to run has retired if the count moved on. */
+static void settle(struct oracle *o, rv_icount now) {
+    if (!o->any || o->moment.icount == now) return;
+    at(&o->t, o->cr3, o->va, o->user)->times++;
+    o->t.total++;
+    o->any = false;
+}
+
+static bool on_hit(void *ctx, const struct rv_watch_hit *hit) {
+    struct oracle *o = ctx;
+    settle(o, hit->before.icount);
+    struct rv_x86 x;
+    rv_machine_engine(o->m)->ops->get(rv_machine_engine(o->m), &x);
+    bool protected = x.cr0 & RV_CR0_PE;
+    o->moment = hit->before;
+    o->cr3 = x.cr3;
+    o->va = hit->gva;
+    o->user = protected && ((x.rflags & RV_FL_VM) || RV_SEG_DPL(x.seg[RV_SS].attr) == 3);
+    o->any = true;
+    return false;
+}
+
+static struct tally watched(const char *name) {
+    static const struct rv_watchpoint every = {.len = UINT64_MAX, .access = RV_WATCH_EXEC};
+    uint8_t *image;
+    struct quiet host = quiet_host(1000000);
+    struct oracle o = {.t = new_tally(), .m = machine(name, &rv_engine_interpret, &host, &image)};
+    struct rv_watch w = {.point = &every, .n = 1, .hit = on_hit, .ctx = &o};
+    rv_machine_watch(o.m, &w);
+    rv_icount end = run(o.m);
+    settle(&o, end);
+    /* What ended the machine retired, too. */
+    cr_assert_eq(o.t.total, end);
+    rv_machine_free(o.m);
+    free(image);
+    return o.t;
+}
+
+/* ---- what an engine counts ---- */
+
+static void on_count(void *ctx, const struct rv_count *k) {
+    struct tally *t = ctx;
+    cr_assert_gt(k->times, 0);
+    cr_assert_gt(k->insns, 0);
+    cr_assert_geq(k->bytes, k->insns);
+    t->total += k->insns * k->times;
+    for (uint32_t i = 0; i < k->bytes; i++) at(t, k->cr3, k->va + i, k->user)->times += k->times;
+}
+
+static struct tally counted(const char *name, const struct rv_engine_ops *engine, rv_icount slice) {
+    uint8_t *image;
+    struct tally t = new_tally();
+    struct quiet host = quiet_host(slice);
+    struct rv_machine *m = machine(name, engine, &host, &image);
+    struct rv_engine *e = rv_machine_engine(m);
+    if (engine == &rv_engine_translate) rv_translate_eagerly(e);
+    engine->count(e, true);
+    rv_icount end = run(m);
+    engine->counted(e, on_count, &t);
+    cr_assert_eq(t.total, end, "%s on %s: %llu instead of %llu", name, engine->name,
+                 (unsigned long long)t.total, (unsigned long long)end);
+    /* From zero again. */
+    struct tally none = new_tally();
+    engine->count(e, true);
+    engine->counted(e, on_count, &none);
+    cr_assert_eq(none.n, 0);
+    engine->count(e, false);
+    engine->counted(e, on_count, &none);
+    cr_assert_eq(none.n, 0);
+    free(none.v);
+    rv_machine_free(m);
+    free(image);
+    return t;
+}
+
+/* overlaps: the guest ran different instructions over the same bytes, which count for each. */
+static void compare(const char *name, bool overlaps, struct tally *want, struct tally *got,
+                    const char *engine) {
+    for (size_t i = 0; i < PLACES; i++) {
+        const struct place *p = &want->v[i];
+        if (!p->times) continue;
+        uint64_t times = at(got, p->cr3, p->va, p->user)->times;
+        if (overlaps && times > p->times) continue;
+        cr_assert_eq(times, p->times, "%s on %s: %llx (cr3 %llx, user %d) %llu times, not %llu",
+                     name, engine, (unsigned long long)p->va, (unsigned long long)p->cr3, p->user,
+                     (unsigned long long)times, (unsigned long long)p->times);
+    }
+}
+
+static void every_instruction(const char *name, bool overlaps) {
+    struct tally want = watched(name);
+    for (unsigned how = 0; how < 4; how++) {
+        const struct rv_engine_ops *e = how & 1 ? &rv_engine_translate : &rv_engine_interpret;
+        struct tally got = counted(name, e, how & 2 ? 97 : 1000000);
+        compare(name, overlaps, &want, &got, e->name);
+        free(got.v);
+    }
+    free(want.v);
+}
+
+Test(count, page_faults) { every_instruction("paging", false); }
+Test(count, shadows_and_strings) { every_instruction("awkward", false); }
+Test(count, single_steps) { every_instruction("debug", false); }
+Test(count, floating_point) { every_instruction("fpu", false); }
+Test(count, user_mode) { every_instruction("system", false); }
+Test(count, modes) { every_instruction("modes", false); }
+Test(count, segments) { every_instruction("segments", false); }
+Test(count, task_switches) { every_instruction("tasks", false); }
+Test(count, changing_code) { every_instruction("smc", true); }

@@ -1,0 +1,125 @@
+#include "tools/ask.h"
+
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tools/analysis/run.h"
+#include "vmm/base/buf.h"
+
+void retro_ask_init(struct retro_ask *a) {
+    long cpus = sysconf(_SC_NPROCESSORS_ONLN), pages = sysconf(_SC_PHYS_PAGES),
+         size = sysconf(_SC_PAGESIZE);
+    *a = (struct retro_ask){.engine = "auto"};
+    a->config.use_index = true;
+    a->config.workers = cpus > 0 ? (unsigned)cpus : 1;
+    a->config.memory = pages > 0 && size > 0 ? (uint64_t)pages * (uint64_t)size / 4 : 1ull << 30;
+}
+
+int retro_ask_option(struct retro_ask *a, const struct retro_command *cmd, int opt, char **argv) {
+    uint64_t n;
+    switch (opt) {
+    case RETRO_ASK_SYMBOL:
+        if (a->symbol_files == RETRO_ASK_SYMBOLS)
+            return retro_usage(cmd, "--symbols may be given %d times", RETRO_ASK_SYMBOLS);
+        a->symbols[a->symbol_files++] = optarg;
+        break;
+    case RETRO_ASK_JSON: a->json = true; break;
+    case RETRO_ASK_NO_INDEX: a->config.use_index = false; break;
+    case RETRO_ASK_KERNEL: a->config.replay.kernel = optarg; break;
+    case RETRO_ASK_INITRD: a->config.replay.initrd = optarg; break;
+    case 'j':
+        if (!retro_parse_count(optarg, &n) || n < 1 || n > 64)
+            return retro_usage(cmd, "--jobs %s is not a number from 1 to 64", optarg);
+        a->config.workers = (unsigned)n;
+        break;
+    case 'e': a->engine = optarg; break;
+    case 'q': a->quiet = true; break;
+    case 'v': a->verbose = true; break;
+    default: return retro_bad_option(cmd, opt, argv);
+    }
+    return RETRO_OK;
+}
+
+static bool on_progress(void *ctx, rv_icount done, rv_icount total) {
+    retro_ask_progress(ctx, done, total);
+    return atomic_load(&retro_stop) != 0;
+}
+
+static bool on_interrupted(void *ctx) {
+    (void)ctx;
+    return atomic_load(&retro_stop) != 0;
+}
+
+int retro_ask_open(struct retro_ask *a, const char *path, const char *verb, struct rv_err *err) {
+    char note[600];
+    bool show = !a->quiet && isatty(STDERR_FILENO);
+    a->config.replay.path = path;
+    a->config.progress = on_progress;
+    a->config.interrupted = on_interrupted;
+    a->config.ctx = a;
+    retro_catch_signals();
+    a->meter = retro_meter_new(show, "indexing", 0);
+    int r = retro_engine(a->engine, a->verbose, &a->config.replay.engine, err);
+    if (!r) r = retro_lift_first(path, a->quiet, err);
+    if (!r) r = rv_timeline_open(&a->timeline, &a->config, note, sizeof note, err);
+    retro_meter_free(a->meter);
+    a->meter = retro_meter_new(show, verb, 0);
+    if (!r && *note && !a->quiet) fprintf(stderr, "retro: %s\n", note);
+    return r;
+}
+
+int retro_ask_close(struct retro_ask *a, int r, const struct rv_err *err) {
+    retro_meter_free(a->meter);
+    rv_timeline_free(a->timeline);
+    a->meter = NULL;
+    a->timeline = NULL;
+    return r ? retro_error(err) : RETRO_OK;
+}
+
+void retro_ask_progress(void *ask, rv_icount done, rv_icount total) {
+    struct retro_ask *a = ask;
+    if (a->meter) retro_meter_show(a->meter, done, total);
+}
+
+int retro_ask_interrupted(const struct retro_ask *a, rv_icount upto) {
+    char n[32];
+    if (!a->quiet)
+        fprintf(stderr, "retro: interrupted; this is what there is up to instruction %s\n",
+                retro_group(upto, n));
+    return RETRO_INTERRUPTED;
+}
+
+int retro_ask_needs_linux(const struct rv_guest_run *run, struct rv_err *err) {
+    if (run->system || run->interrupted) return 0;
+    return rv_fail(err, RV_E_UNSUPPORTED,
+                   "the guest was not recognised as a Linux with kallsyms and BTF: %s",
+                   run->system_note);
+}
+
+void retro_ask_quiet(struct retro_ask *a) {
+    retro_meter_free(a->meter);
+    a->meter = NULL;
+}
+
+json_t *retro_json_text(const char *s) {
+    struct rv_buf b = {0};
+    for (; *s; s++) {
+        uint8_t c = (uint8_t)*s;
+        if (c >= 128) rv_buf_put_u8(&b, (uint8_t)(0xc0 | c >> 6));
+        rv_buf_put_u8(&b, (uint8_t)(c >= 128 ? 0x80 | (c & 0x3f) : c));
+    }
+    json_t *o = json_stringn((const char *)b.data, b.len);
+    rv_buf_release(&b);
+    return o ? o : json_string("");
+}
+
+json_t *retro_json_hex(uint64_t v) {
+    char text[24];
+    snprintf(text, sizeof text, "0x%" PRIx64, v);
+    return json_string(text);
+}
+
+double retro_seconds(rv_ns t) { return (double)t / 1e9; }

@@ -1,0 +1,77 @@
+/* What the commands that ask a recording share: options, opening, what there is to stop and show.
+ */
+#ifndef RV_TOOLS_ASK_H
+#define RV_TOOLS_ASK_H
+
+#include "replay/timeline.h"
+#include "tools/retro.h"
+
+#define RETRO_ASK_SYMBOLS 16
+
+struct retro_ask {
+    struct rv_timeline_config config;
+    const char *engine;
+    const char *symbols[RETRO_ASK_SYMBOLS]; /* of --symbols */
+    unsigned symbol_files;
+    bool json, quiet, verbose;
+    struct retro_meter *meter;
+    struct rv_timeline *timeline;
+};
+
+/* Options that all these commands have; a command's own are numbered from RETRO_ASK_OWN on. */
+enum {
+    RETRO_ASK_SYMBOL = 512,
+    RETRO_ASK_JSON,
+    RETRO_ASK_NO_INDEX,
+    RETRO_ASK_KERNEL,
+    RETRO_ASK_INITRD,
+    RETRO_ASK_OWN
+};
+#define RETRO_ASK_SHORT ":e:j:qv"
+#define RETRO_ASK_LONG                                                                             \
+    {"symbols", required_argument, NULL, RETRO_ASK_SYMBOL},                                        \
+        {"json", no_argument, NULL, RETRO_ASK_JSON}, {"jobs", required_argument, NULL, 'j'},       \
+        {"no-index", no_argument, NULL, RETRO_ASK_NO_INDEX},                                       \
+        {"engine", required_argument, NULL, 'e'},                                                  \
+        {"kernel", required_argument, NULL, RETRO_ASK_KERNEL},                                     \
+        {"initrd", required_argument, NULL, RETRO_ASK_INITRD}, {"quiet", no_argument, NULL, 'q'},  \
+    {                                                                                              \
+        "verbose", no_argument, NULL, 'v'                                                          \
+    }
+#define RETRO_ASK_HELP                                                                             \
+    "      --json           for machines (docs/analysis.md)\n"                                     \
+    "  -j, --jobs N         machines that replay at a time (default: the host's cores)\n"          \
+    "      --no-index       neither read nor write FILE.index\n"                                   \
+    "  -e, --engine ENGINE  auto (default), translate or interpret\n"                              \
+    "  -q, --quiet          no progress, no notes\n"                                               \
+    "  -v, --verbose        say what was chosen and why\n"                                         \
+    "      --kernel FILE    the kernel, for a trace recorded with --no-embed\n"                    \
+    "      --initrd FILE    the initial RAM disk, likewise\n"
+
+void retro_ask_init(struct retro_ask *a);
+/* Takes one of the options above. An exit status; RETRO_OK: taken. */
+int retro_ask_option(struct retro_ask *a, const struct retro_command *cmd, int opt, char **argv);
+/* Opens the trace. verb names the work in the progress line ("looking"). */
+int retro_ask_open(struct retro_ask *a, const char *path, const char *verb, struct rv_err *err);
+/* Releases everything; what there is to say about err (code 0: nothing) is said. */
+int retro_ask_close(struct retro_ask *a, int r, const struct rv_err *err);
+/* For callbacks named progress: shows how far it is. ctx is the struct retro_ask. */
+void retro_ask_progress(void *ask, rv_icount done, rv_icount total);
+/* Says on stderr that the work was stopped, and what there is; returns RETRO_INTERRUPTED. */
+int retro_ask_interrupted(const struct retro_ask *a, rv_icount upto);
+
+/* RV_E_UNSUPPORTED with the reason when the run's guest was no Linux that we know. */
+struct rv_guest_run;
+int retro_ask_needs_linux(const struct rv_guest_run *run, struct rv_err *err);
+/* Takes the progress line away, before results are printed. */
+void retro_ask_quiet(struct retro_ask *a);
+
+/* A guest's text as JSON: bytes are taken for latin-1. And a number as "0x...": JSON's are doubles
+ * to most readers. The caller's to give on. */
+struct json_t *retro_json_text(const char *s);
+struct json_t *retro_json_hex(uint64_t v);
+
+/* Numbers for people: seconds with microseconds. */
+double retro_seconds(rv_ns t);
+
+#endif
