@@ -75,8 +75,8 @@ class App {
       line.dataset.i = i;
       box.append(line);
     }
-    if (this.m.d.console.total > s.n)
-      box.append(el('p', 'empty', `${group(s.n)} of ${group(this.m.d.console.total)} lines are here; retro console prints all.`));
+    if (this.m.d.console.all > s.n)
+      box.append(el('p', 'empty', `${group(s.n)} of ${group(this.m.d.console.all)} lines are here; retro console prints all.`));
     box.addEventListener('click', e => {
       const line = e.target.closest('.line');
       if (line) this.chooseConsole(+line.dataset.i);

@@ -85,7 +85,7 @@ class Timeline {
     };
     m.tasks.forEach((t, i) => { if (!t.kernel && t.tid) walk(i); });
     m.tasks.forEach((t, i) => { if (t.kernel && t.tid && t.runs.length) walk(i); });
-    return out;
+    return out.filter(i => m.tasks[i].start <= m.end && (m.tasks[i].end === null || m.tasks[i].end >= m.from[0]));
   }
 
   /* ---- places ---- */
