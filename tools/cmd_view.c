@@ -15,7 +15,7 @@
 /* Of each kind of thing; so a page stays at a few megabytes. */
 #define MOST 20000u
 /* Sampled states. */
-#define STATES 160u
+#define STATES 400u
 
 extern const unsigned char retro_page_html[], retro_page_css[], retro_page_model[],
     retro_page_timeline[], retro_page_panels[];

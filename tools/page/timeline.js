@@ -51,7 +51,7 @@ class Timeline {
     if (m.switches.n) add('CPU', 'runs', m.switches, {height: 26, gap: true});
     for (const i of this.order()) {
       const t = m.tasks[i];
-      add(m.s[t.comm], 'task', m.calls, {task: i, tid: t.tid, height: 24});
+      add(m.s[t.comm], 'task', m.calls, {task: i, tid: t.tid, height: 24, gap: !lanes.some(l => l.type === 'task')});
     }
     let y = AXIS;
     for (const l of lanes) {
