@@ -11,6 +11,7 @@
 
 #include "tools/analysis/code.h"
 #include "tools/analysis/page_data.h"
+#include "tools/analysis/unwind.h"
 
 /* Of each kind of thing; so a page stays at a few megabytes. */
 #define MOST 20000u
@@ -24,8 +25,8 @@ extern const size_t retro_page_html_len, retro_page_css_len, retro_page_model_le
 
 struct args {
     struct retro_ask ask;
-    const char *path, *output;
-    rv_icount from, to;
+    const char *path, *output, *from_text, *to_text;
+    rv_icount from, to; /* as found */
     bool open, force;
 };
 
@@ -51,14 +52,8 @@ static int parse(int argc, char **argv, struct args *a) {
         case 'o': a->output = optarg; break;
         case 'f': a->force = true; break;
         case OPT_OPEN: a->open = true; break;
-        case OPT_FROM:
-            if (!retro_parse_position(optarg, &a->from))
-                return retro_usage(cmd, "--from %s is not a position", optarg);
-            break;
-        case OPT_TO:
-            if (!retro_parse_position(optarg, &a->to))
-                return retro_usage(cmd, "--to %s is not a position", optarg);
-            break;
+        case OPT_FROM: a->from_text = optarg; break;
+        case OPT_TO: a->to_text = optarg; break;
         default: status = retro_ask_option(&a->ask, cmd, opt, argv);
         }
     if (status) return status;
@@ -69,7 +64,26 @@ static int parse(int argc, char **argv, struct args *a) {
 
 /* ---- states ---- */
 
-static void sample(struct rv_page_state *s, struct rv_machine *m) {
+/* The call stack, by name. What a name or frame cannot be found for is shown as its address. */
+static void sample_stack(struct rv_page_state *s, const struct rv_look *look) {
+    struct rv_frame frame[RV_PAGE_FRAMES];
+    enum rv_unwind_end end;
+    size_t n = rv_unwind(look, frame, RV_PAGE_FRAMES, &end);
+    for (s->frames = 0; s->frames < n; s->frames++) {
+        const struct rv_frame *f = &frame[s->frames];
+        s->frame[s->frames].pc = f->pc;
+        rv_look_name(look, f->exact ? f->pc : f->pc - 1, s->frame[s->frames].name,
+                     sizeof s->frame[0].name);
+    }
+}
+
+static int sample(struct rv_page_state *s, struct rv_guest *guest, struct rv_machine *m,
+                  struct rv_err *err) {
+    struct rv_look look = {0};
+    int r = rv_look_at(&look, guest, m, 0, err);
+    if (r) return r;
+    sample_stack(s, &look);
+    rv_look_release(&look);
     struct rv_view v;
     rv_view_of(&v, m);
     s->cpu = v.cpu;
@@ -80,22 +94,35 @@ static void sample(struct rv_page_state *s, struct rv_machine *m) {
         if (!n) break;
         rip += n;
     }
+    return 0;
 }
 
 /* Visits places from first to last. An interruption leaves what there is. */
 static int sample_all(struct args *a, const rv_icount *at, struct rv_page_state *state, size_t n,
                       size_t *done, struct rv_err *err) {
     struct rv_timeline *t = a->ask.timeline;
-    for (*done = 0; *done < n; ++*done) {
+    struct rv_guest *guest = NULL;
+    int r = retro_ask_guest(&a->ask, &guest, err);
+    for (*done = 0; !r && *done < n; ++*done) {
         struct rv_arrival arrival;
-        int r = rv_timeline_seek(t, (struct rv_moment){at[*done], 0}, &arrival, err);
-        if (r) return r;
-        if (arrival.at == RV_AT_INTERRUPT) return 0;
+        r = rv_timeline_seek(t, (struct rv_moment){at[*done], 0}, &arrival, err);
+        if (r || arrival.at == RV_AT_INTERRUPT) break;
         state[*done].at = at[*done];
-        sample(&state[*done], rv_timeline_machine(t));
+        r = sample(&state[*done], guest, rv_timeline_machine(t), err);
         retro_ask_progress(&a->ask, at[*done], at[n - 1]);
     }
-    return 0;
+    rv_guest_free(guest);
+    return r;
+}
+
+static int find_range(struct args *a, struct rv_err *err) {
+    struct rv_moment at;
+    int r = 0;
+    if (a->from_text) r = retro_ask_position(&a->ask, a->from_text, &at, err);
+    if (!r && a->from_text) a->from = at.icount;
+    if (!r && a->to_text) r = retro_ask_position(&a->ask, a->to_text, &at, err);
+    if (!r && a->to_text) a->to = at.icount;
+    return r;
 }
 
 static int time_at(struct args *a, rv_icount at, rv_ns *time, struct rv_err *err) {
@@ -277,6 +304,7 @@ static int view_main(int argc, char **argv) {
                                    .what = RV_RUN_ALL,
                                    .progress = retro_ask_progress,
                                    .ctx = &a.ask};
+    if (!r) r = find_range(&a, &err);
     if (!r) r = rv_run_gather(&run, &config, &err);
     if (!r) r = build(&a, run, &page, &err);
     retro_ask_quiet(&a.ask);

@@ -302,8 +302,8 @@ class App {
       box.append(el('h4', '', 'Call stack'));
       const list = el('ol', 'stack');
       s.stack.forEach((f, i) => {
-        const li = el('li'), what = el('span', '', m.s[f[0]] || '?');
-        what.append(el('span', 'where', m.s[f[1]]));
+        const li = el('li'), what = el('span', '', m.s[f[0]] || m.s[f[1]]);
+        if (m.s[f[0]]) what.append(el('span', 'where', m.s[f[1]]));
         li.append(el('span', '', String(i)), what);
         list.append(li);
       });
@@ -343,6 +343,8 @@ class App {
     scan(m.marks, 'mark', i => names[m.marks.raw.text[i]], i => m.s[m.marks.raw.text[i]]);
     scan(m.console, 'console', i => names[m.console.raw.text[i]], i => visible(m.s[m.console.raw.text[i]]));
     scan(m.inputs, 'input', i => names[m.inputs.raw.text[i]] || names[m.inputs.raw.what[i]], i => `${m.s[m.inputs.raw.what[i]]} ${m.s[m.inputs.raw.text[i]]}`);
+    for (const [series, kind] of [[m.faults, 'exception'], [m.interrupts, 'interrupt']])
+      scan(series, kind, i => this.title(series, i).join(' ').toLowerCase().includes(needle), i => this.title(series, i).join(' '));
     scan(m.calls, 'call', i => names[m.calls.raw.name[i]] || names[m.calls.raw.args[i]], i => `${m.s[m.calls.raw.name[i]]}(${m.s[m.calls.raw.args[i]]})`);
     return found;
   }
