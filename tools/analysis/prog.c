@@ -53,6 +53,14 @@ static void read_symbols(struct rv_prog *e, const struct image *im, const Elf64_
     }
 }
 
+static bool is_eh_frame(const struct image *im, const Elf64_Shdr *sections, unsigned n,
+                        unsigned names, const Elf64_Shdr *s) {
+    static const char name[] = ".eh_frame";
+    if (names >= n || (s->sh_type != SHT_PROGBITS && s->sh_type != SHT_X86_64_UNWIND)) return false;
+    const uint8_t *own = part(im, sections[names].sh_offset + s->sh_name, sizeof name);
+    return own && memcmp(own, name, sizeof name) == 0 && part(im, s->sh_offset, s->sh_size);
+}
+
 static void read_sections(struct rv_prog *e, const struct image *im, const Elf64_Ehdr *h) {
     unsigned n = h->e_shnum;
     const uint8_t *from = part(im, h->e_shoff, (uint64_t)n * sizeof(Elf64_Shdr));
@@ -63,6 +71,12 @@ static void read_sections(struct rv_prog *e, const struct image *im, const Elf64
     for (unsigned i = 0; i < n; i++) full = full || s[i].sh_type == SHT_SYMTAB;
     for (unsigned i = 0; i < n; i++)
         if (s[i].sh_type == (full ? SHT_SYMTAB : SHT_DYNSYM)) read_symbols(e, im, s, n, &s[i]);
+    for (unsigned i = 0; i < n; i++)
+        if (!e->fde && is_eh_frame(im, s, n, h->e_shstrndx, &s[i])) {
+            e->eh_frame = s[i].sh_addr;
+            e->fdes =
+                rv_ehframe_list(&e->fde, im->bytes + s[i].sh_offset, s[i].sh_size, s[i].sh_addr);
+        }
     free(s);
 }
 
@@ -95,10 +109,6 @@ static void read_segments(struct rv_prog *e, const struct image *im, const Elf64
                                                         .offset = p.p_offset,
                                                         .file_size = p.p_filesz,
                                                         .exec = p.p_flags & PF_X};
-        if (p.p_type == PT_GNU_EH_FRAME) {
-            e->eh_frame_hdr = p.p_vaddr;
-            e->eh_frame_hdr_size = p.p_memsz;
-        }
         if (p.p_type == PT_NOTE) read_note(e, im, &p);
     }
 }
@@ -142,6 +152,7 @@ int rv_prog_open(struct rv_prog **out, const char *path, struct rv_err *err) {
 void rv_prog_free(struct rv_prog *e) {
     if (!e) return;
     rv_symbols_free(e->symbols);
+    free(e->fde);
     free(e);
 }
 

@@ -3,6 +3,7 @@
 #ifndef RV_ANALYSIS_PROG_H
 #define RV_ANALYSIS_PROG_H
 
+#include "tools/analysis/ehframe.h"
 #include "tools/analysis/symbols.h"
 #include "vmm/base/err.h"
 
@@ -17,8 +18,9 @@ struct rv_prog {
     unsigned loads;
     bool fixed; /* ET_EXEC: runs where it was linked */
     uint64_t entry;
-    uint64_t eh_frame_hdr; /* address as linked; 0: none */
-    uint64_t eh_frame_hdr_size;
+    struct rv_fde *fde; /* of .eh_frame */
+    size_t fdes;
+    uint64_t eh_frame; /* address as linked; 0: none */
     uint8_t build_id[32];
     unsigned build_id_len; /* 0: none */
 };

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "vmm/base/buf.h"
+
 #define KERNEL_HALF 0xffff800000000000ull
 #define READS       2000000 /* words of a guest's tables and stack that one stack may cost */
 
@@ -147,6 +149,12 @@ static bool walk_kernel(struct walk *w) {
             w->end = RV_UNWIND_BOTTOM;
             return false;
         }
+        /* SYSCALL has just come in: the stack is still the program's, and RCX is where it was (SDM
+         * 2B, SYSCALL). */
+        if (how == RV_FRAME_FIRST && w->r.gpr[RV_RSP] < KERNEL_HALF && (w->r.known >> RV_RCX & 1)) {
+            w->r.pc = w->r.gpr[RV_RCX];
+            return true;
+        }
         enum step s = kernel_step(w, &exact, &how);
         if (s != STEP_ON) return s == STEP_USER;
         if (!w->r.pc) {
@@ -163,33 +171,41 @@ static bool walk_kernel(struct walk *w) {
 extern int UNW_OBJ(dwarf_search_unwind_table)(unw_addr_space_t, unw_word_t, unw_dyn_info_t *,
                                               unw_proc_info_t *, int, void *);
 
+/* Where libunwind finds the table that it searches: an address that no program has. */
+#define TABLE 0x0000f00000000000ull
+
 struct remote {
     struct walk *w;
     unsigned reads; /* left */
     bool found;     /* the last frame had a table entry */
+    /* Of the program last asked for: pairs of the function's start and its entry, relative to
+     * .eh_frame. */
+    const struct rv_prog *prog;
+    int32_t (*table)[2];
 };
+
+static void make_table(struct remote *m, const struct rv_prog *p) {
+    if (m->prog == p) return;
+    free(m->table);
+    m->prog = p;
+    m->table = rv_alloc((p->fdes + 1) * sizeof *m->table);
+    for (size_t i = 0; i < p->fdes; i++) {
+        m->table[i][0] = (int32_t)(p->fde[i].start - p->eh_frame);
+        m->table[i][1] = (int32_t)(p->fde[i].at - p->eh_frame);
+    }
+}
 
 static int on_find(unw_addr_space_t as, unw_word_t ip, unw_proc_info_t *info, int need, void *ctx) {
     struct remote *m = ctx;
     uint64_t bias;
-    uint8_t head[12];
-    const struct rv_prog *e = rv_look_elf(m->w->look, ip, &bias);
+    const struct rv_prog *p = rv_look_prog(m->w->look, ip, &bias);
     m->found = false;
-    if (!e || !e->eh_frame_hdr) return -UNW_ENOINFO;
-    uint64_t header = e->eh_frame_hdr + bias;
-    if (rv_look_read(m->w->look, header, head, sizeof head, NULL) != sizeof head)
-        return -UNW_ENOINFO;
-    /* Version 1; a 4-byte pointer; a 4-byte count; a table relative to the header: what every
-     * linker makes (Linux Standard Base, .eh_frame_hdr). */
-    uint32_t count;
-    memcpy(&count, head + 8, 4);
-    if (head[0] != 1 || (head[1] & 15) != 11 || head[2] != 3 || head[3] != 0x3b)
-        return -UNW_ENOINFO;
-    if (count > e->eh_frame_hdr_size / 8) return -UNW_ENOINFO;
+    if (!p || !p->fdes) return -UNW_ENOINFO;
+    make_table(m, p);
     unw_dyn_info_t di = {.format = UNW_INFO_FORMAT_REMOTE_TABLE, .start_ip = 0, .end_ip = ~0ull};
-    di.u.rti.segbase = header;
-    di.u.rti.table_data = header + 12;
-    di.u.rti.table_len = (unw_word_t)count * 8 / sizeof(unw_word_t);
+    di.u.rti.segbase = p->eh_frame + bias;
+    di.u.rti.table_data = TABLE;
+    di.u.rti.table_len = p->fdes * sizeof *m->table / sizeof(unw_word_t);
     int r = UNW_OBJ(dwarf_search_unwind_table)(as, ip, &di, info, need, ctx);
     m->found = r == 0;
     return r;
@@ -212,6 +228,12 @@ static int on_memory(unw_addr_space_t as, unw_word_t va, unw_word_t *value, int 
     *value = write ? *value : 0;
     if (write || !m->reads || va >= KERNEL_HALF) return -UNW_EINVAL;
     m->reads--;
+    if (va >= TABLE) {
+        uint64_t at = va - TABLE, size = m->prog ? m->prog->fdes * sizeof *m->table : 0;
+        if (at >= size) return -UNW_EINVAL;
+        memcpy(value, (const uint8_t *)m->table + at, size - at < 8 ? size - at : 8);
+        return 0;
+    }
     /* A word at the very end of what is mapped may be read in part. */
     return rv_look_read(m->w->look, va, value, 8, NULL) ? 0 : -UNW_EINVAL;
 }
@@ -249,6 +271,13 @@ static int on_name(unw_addr_space_t as, unw_word_t va, char *buf, size_t n, unw_
     return -UNW_ENOINFO;
 }
 
+/* Whether a program may run there: a guess that leads elsewhere is none. */
+static bool is_code(const struct rv_look *look, uint64_t pc) {
+    for (size_t i = 0; i < look->vmas; i++)
+        if (pc > look->vma[i].start && pc < look->vma[i].end) return look->vma[i].prot & 4;
+    return !look->vmas;
+}
+
 static void walk_user(struct walk *w, bool first) {
     unw_accessors_t accessors = {.find_proc_info = on_find,
                                  .put_unwind_info = on_put_info,
@@ -268,6 +297,7 @@ static void walk_user(struct walk *w, bool first) {
     if (unw_init_remote(&c, as, &m) < 0) {
         put(w, w->r.pc, w->r.gpr[RV_RSP], true, true, how);
         unw_destroy_addr_space(as);
+        free(m.table);
         return;
     }
     for (;;) {
@@ -285,12 +315,17 @@ static void walk_user(struct walk *w, bool first) {
             w->end = RV_UNWIND_BOTTOM;
             break;
         }
+        if (how == RV_FRAME_POINTER && !is_code(w->look, pc)) {
+            w->end = RV_UNWIND_NO_TABLES;
+            break;
+        }
         if (next <= sp && !exact) {
             w->end = RV_UNWIND_LOOP;
             break;
         }
     }
     unw_destroy_addr_space(as);
+    free(m.table);
 }
 
 /* ---- both ---- */
