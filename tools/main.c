@@ -10,7 +10,7 @@ static const struct retro_command *const commands[] = {
     &retro_cmd_salvage,  &retro_cmd_lift,   &retro_cmd_lockstep,  &retro_cmd_doctor,
     &retro_cmd_console,  &retro_cmd_diff,   &retro_cmd_ps,        &retro_cmd_profile,
     &retro_cmd_syscalls, &retro_cmd_state,  &retro_cmd_backtrace, &retro_cmd_mem,
-    &retro_cmd_export,   &retro_cmd_view,
+    &retro_cmd_stat,     &retro_cmd_export, &retro_cmd_view,
 };
 
 int retro_status_of(int code) {
