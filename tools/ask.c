@@ -6,8 +6,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "tools/analysis/guest.h"
+#include "tools/analysis/position.h"
 #include "tools/analysis/run.h"
-#include "vmm/base/buf.h"
 
 void retro_ask_init(struct retro_ask *a) {
     long cpus = sysconf(_SC_NPROCESSORS_ONLN), pages = sysconf(_SC_PHYS_PAGES),
@@ -104,22 +105,61 @@ void retro_ask_quiet(struct retro_ask *a) {
     a->meter = NULL;
 }
 
-json_t *retro_json_text(const char *s) {
-    struct rv_buf b = {0};
-    for (; *s; s++) {
-        uint8_t c = (uint8_t)*s;
-        if (c >= 128) rv_buf_put_u8(&b, (uint8_t)(0xc0 | c >> 6));
-        rv_buf_put_u8(&b, (uint8_t)(c >= 128 ? 0x80 | (c & 0x3f) : c));
-    }
-    json_t *o = json_stringn((const char *)b.data, b.len);
-    rv_buf_release(&b);
-    return o ? o : json_string("");
-}
-
 json_t *retro_json_hex(uint64_t v) {
     char text[24];
     snprintf(text, sizeof text, "0x%" PRIx64, v);
     return json_string(text);
+}
+
+int retro_ask_process(const struct retro_command *cmd, const char *text, uint32_t *pid) {
+    uint64_t n;
+    if (!retro_parse_count(text, &n) || !n || n > INT32_MAX)
+        return retro_usage(cmd, "--process %s is not a process number", text);
+    *pid = (uint32_t)n;
+    return RETRO_OK;
+}
+
+int retro_ask_guest(struct retro_ask *a, struct rv_guest **out, struct rv_err *err) {
+    struct rv_guest_config config = {
+        .timeline = a->timeline, .symbols = a->symbols, .n = a->symbol_files};
+    int r = rv_guest_open(out, &config, err);
+    if (r || !a->verbose) return r;
+    const struct rv_linux *l = rv_guest_linux(*out);
+    if (l)
+        fprintf(stderr, "retro: %s, by %s\n", rv_linux_version(l), rv_linux_how(l));
+    else
+        fprintf(stderr, "retro: no Linux: %s\n", rv_guest_why_not(*out));
+    return 0;
+}
+
+int retro_ask_position(struct retro_ask *a, const char *text, struct rv_moment *out,
+                       struct rv_err *err) {
+    struct rv_replay_config replay = a->config.replay;
+    replay.player = (struct rv_player_config){.target = RV_NEVER, .stop_request = &retro_stop};
+    return rv_position_find(a->timeline, &replay, text, out, err);
+}
+
+int retro_ask_range(struct retro_ask *a, const char *from, const char *to, rv_icount *first,
+                    rv_icount *last, struct rv_err *err) {
+    struct rv_moment m = {0};
+    int r = from ? retro_ask_position(a, from, &m, err) : 0;
+    *first = m.icount;
+    m.icount = RV_NEVER;
+    if (!r && to) r = retro_ask_position(a, to, &m, err);
+    *last = m.icount;
+    if (!r && *first >= *last)
+        r = rv_fail(err, RV_E_USAGE, "there is nothing between --from %s and --to %s",
+                    from ? from : "start", to ? to : "end");
+    return r;
+}
+
+int retro_ask_go(struct retro_ask *a, const char *text, struct rv_err *err) {
+    struct rv_moment to;
+    struct rv_arrival arrival;
+    int r = retro_ask_position(a, text, &to, err);
+    if (!r) r = rv_timeline_seek(a->timeline, to, &arrival, err);
+    if (!r && arrival.at == RV_AT_INTERRUPT) r = rv_fail(err, RV_E_INTERRUPTED, "interrupted");
+    return r;
 }
 
 double retro_seconds(rv_ns t) { return (double)t / 1e9; }

@@ -66,10 +66,22 @@ int retro_ask_needs_linux(const struct rv_guest_run *run, struct rv_err *err);
 /* Takes the progress line away, before results are printed. */
 void retro_ask_quiet(struct retro_ask *a);
 
-/* A guest's text as JSON: bytes are taken for latin-1. And a number as "0x...": JSON's are doubles
- * to most readers. The caller's to give on. */
-struct json_t *retro_json_text(const char *s);
+/* A number as "0x..." in JSON, whose numbers are doubles to most readers. The caller's to give on.
+ */
 struct json_t *retro_json_hex(uint64_t v);
+
+/* A process's number from the command line. An exit status. */
+int retro_ask_process(const struct retro_command *cmd, const char *text, uint32_t *pid);
+/* Finds the guest's kernel and reads the files of --symbols; with verbose says what was found. */
+struct rv_guest;
+int retro_ask_guest(struct retro_ask *a, struct rv_guest **out, struct rv_err *err);
+/* A position as rv_position_find() has it; and going there. */
+int retro_ask_position(struct retro_ask *a, const char *text, struct rv_moment *out,
+                       struct rv_err *err);
+/* Two of them, or NULL for the start and the end; RV_E_USAGE when there is nothing between. */
+int retro_ask_range(struct retro_ask *a, const char *from, const char *to, rv_icount *first,
+                    rv_icount *last, struct rv_err *err);
+int retro_ask_go(struct retro_ask *a, const char *text, struct rv_err *err);
 
 /* Numbers for people: seconds with microseconds. */
 double retro_seconds(rv_ns t);

@@ -133,8 +133,8 @@ static void print_json(const struct args *a, const struct rv_guest_run *r) {
         if (t->parent != RV_NONE)
             json_object_set_new(o, "parent", json_integer(r->task[t->parent].pid));
         json_object_set_new(o, "kernel", json_boolean(t->kernel));
-        json_object_set_new(o, "comm", retro_json_text(t->comm));
-        if (t->exe) json_object_set_new(o, "exe", retro_json_text(t->exe));
+        json_object_set_new(o, "comm", retro_json_utf8z(t->comm));
+        if (t->exe) json_object_set_new(o, "exe", retro_json_utf8z(t->exe));
         json_object_set_new(o, "start", json_integer((json_int_t)t->start));
         json_object_set_new(o, "start_time", json_integer((json_int_t)t->start_time));
         if (t->end != RV_NEVER) {

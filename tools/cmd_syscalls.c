@@ -15,7 +15,7 @@ struct args {
     const char *path;
     char *names; /* of --only, each ended with NUL and the last with two; owned */
     uint32_t process;
-    bool has_process, summary;
+    bool summary;
 };
 
 enum { OPT_PROCESS = RETRO_ASK_OWN, OPT_ONLY, OPT_SUMMARY };
@@ -45,15 +45,9 @@ static int parse(int argc, char **argv, struct args *a) {
     *a = (struct args){0};
     retro_ask_init(&a->ask);
     int opt, status = RETRO_OK;
-    uint64_t n;
     while (!status && (opt = getopt_long(argc, argv, RETRO_ASK_SHORT, options, NULL)) != -1) {
         switch (opt) {
-        case OPT_PROCESS:
-            if (!retro_parse_count(optarg, &n) || n > INT32_MAX)
-                return retro_usage(cmd, "--process %s is not a process number", optarg);
-            a->process = (uint32_t)n;
-            a->has_process = true;
-            break;
+        case OPT_PROCESS: status = retro_ask_process(cmd, optarg, &a->process); break;
         case OPT_ONLY: status = parse_only(a, optarg); break;
         case OPT_SUMMARY: a->summary = true; break;
         default: status = retro_ask_option(&a->ask, cmd, opt, argv);
@@ -68,7 +62,7 @@ static int parse(int argc, char **argv, struct args *a) {
 static bool wanted(const struct args *a, const struct rv_guest_run *r,
                    const struct rv_run_syscall *s) {
     const struct rv_run_task *t = &r->task[s->task];
-    if (a->has_process && t->pid != a->process && t->tid != a->process) return false;
+    if (a->process && t->pid != a->process && t->tid != a->process) return false;
     if (!a->names) return true;
     for (const char *p = a->names; *p; p += strlen(p) + 1)
         if (strcmp(p, s->name) == 0) return true;
@@ -93,11 +87,11 @@ static void result_text(const struct rv_run_syscall *s, char *out, size_t size) 
         snprintf(out, size, "%" PRId64, s->result);
 }
 
-static void print_human(const struct rv_guest_run *r, const struct rv_run_syscall *s) {
+static void print_human(const struct rv_guest_run *r, const struct rv_run_syscall *s, size_t i) {
     const struct rv_run_task *t = &r->task[s->task];
     char result[64];
     result_text(s, result, sizeof result);
-    printf("%14" PRIu64 " %12.6f %5u ", s->enter, retro_seconds(s->enter_time), t->tid);
+    printf("%7zu %14" PRIu64 " %12.6f %5u ", i, s->enter, retro_seconds(s->enter_time), t->tid);
     retro_print_text(stdout, (const uint8_t *)t->comm, strlen(t->comm));
     printf(": %s(%s) = %s", s->name, s->args, result);
     if (s->exit != RV_NEVER) printf(" <%.6f>", retro_seconds(s->exit_time - s->enter_time));
@@ -112,7 +106,7 @@ static void print_json(const struct rv_guest_run *r, const struct rv_run_syscall
     json_object_set_new(o, "time", json_integer((json_int_t)s->enter_time));
     json_object_set_new(o, "tid", json_integer(t->tid));
     json_object_set_new(o, "pid", json_integer(t->pid));
-    json_object_set_new(o, "comm", retro_json_text(t->comm));
+    json_object_set_new(o, "comm", retro_json_utf8z(t->comm));
     json_object_set_new(o, "name", json_string(s->name));
     json_object_set_new(o, "nr", json_integer(s->number));
     json_object_set_new(o, "abi", json_string(s->abi == RV_ABI_64 ? "x86-64" : "i386"));
@@ -188,7 +182,7 @@ static void print_all(const struct args *a, const struct rv_guest_run *r) {
         if (a->ask.json)
             print_json(r, &r->syscall[i], i);
         else
-            print_human(r, &r->syscall[i]);
+            print_human(r, &r->syscall[i], i);
     }
 }
 
@@ -220,14 +214,14 @@ static int syscalls_main(int argc, char **argv) {
 const struct retro_command retro_cmd_syscalls = {
     .name = "syscalls",
     .brief = "list the system calls of every process",
-    .help =
-        "Usage: retro syscalls [OPTION]... FILE\n"
-        "Lists the system calls of a Linux guest, of every process and in order, as strace\n"
-        "does: position, guest time, thread, command, call and result, time taken. Nothing has\n"
-        "to be installed in the guest.\n\n"
-        "      --process PID    only of this process or thread\n"
-        "      --only NAME,...  only these calls\n"
-        "      --summary        sums by call: time, calls, errors\n" RETRO_ASK_HELP "\n"
-        "Example: retro syscalls --only openat,execve boot.retro\n",
+    .help = "Usage: retro syscalls [OPTION]... FILE\n"
+            "Lists the system calls of a Linux guest, of every process and in order, as strace\n"
+            "does: number, position, guest time, thread, command, call and result, time taken. "
+            "Nothing has\n"
+            "to be installed in the guest.\n\n"
+            "      --process PID    only of this process or thread\n"
+            "      --only NAME,...  only these calls\n"
+            "      --summary        sums by call: time, calls, errors\n" RETRO_ASK_HELP "\n"
+            "Example: retro syscalls --only openat,execve boot.retro\n",
     .main = syscalls_main,
 };

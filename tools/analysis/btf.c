@@ -261,6 +261,18 @@ bool rv_btf_member(const struct rv_btf *b, const char *type, const char *path, u
     return false;
 }
 
+bool rv_btf_field(const struct rv_btf *b, const char *type, const char *name, unsigned *bits) {
+    struct type t;
+    uint32_t id = find(b, type, false);
+    if (!get(b, id, &t) || (kind_of(&t) != STRUCT && kind_of(&t) != UNION)) return false;
+    for (unsigned i = 0; i < count_of(&t); i++) {
+        if (strcmp(name_of(b, word(b, id, 3 * i)), name) != 0) continue;
+        if (bits) *bits = t.info >> 31 ? word(b, id, 3 * i + 2) >> 24 : 0;
+        return true;
+    }
+    return false;
+}
+
 bool rv_btf_sizeof(const struct rv_btf *b, const char *type, uint64_t *size) {
     uint32_t id = find(b, type, false);
     return id && size_of(b, id, size, 0);

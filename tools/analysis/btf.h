@@ -21,6 +21,9 @@ void rv_btf_free(struct rv_btf *b);
  * is no such member, or it is a bit field. */
 bool rv_btf_member(const struct rv_btf *b, const char *type, const char *path, uint64_t *offset,
                    uint64_t *size);
+/* Whether a structure has a member of that name itself, a bit field or not; *bits (may be NULL):
+ * its length when it is a bit field, else 0. */
+bool rv_btf_field(const struct rv_btf *b, const char *type, const char *name, unsigned *bits);
 /* Size of a structure, union, or typedef by name; false when there is none. */
 bool rv_btf_sizeof(const struct rv_btf *b, const char *type, uint64_t *size);
 

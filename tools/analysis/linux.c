@@ -125,6 +125,21 @@ static int find_variables(struct rv_linux *l, const struct rv_view *v, struct rv
     return 0;
 }
 
+/* The unwind tables; a kernel built without them has none. */
+static void read_orc(struct rv_linux *l, const struct rv_view *v) {
+    uint64_t ips = sym(l, "__start_orc_unwind_ip"), end = sym(l, "__stop_orc_unwind_ip"),
+             entries = sym(l, "__start_orc_unwind");
+    if (!ips || end <= ips || end - ips > MAX_BTF || !entries) return;
+    size_t n = (end - ips) / 4;
+    uint8_t *a = rv_alloc(4 * n), *b = rv_alloc(6 * n);
+    unsigned bits = 0;
+    if (rv_view_read(v, ips, a, 4 * n) == 4 * n && rv_view_read(v, entries, b, 6 * n) == 6 * n &&
+        rv_btf_field(l->btf, "orc_entry", "type", &bits))
+        l->orc = rv_orc_new(a, b, n, ips, bits == 3);
+    free(a);
+    free(b);
+}
+
 static void name_it(struct rv_linux *l, const struct rv_view *v, const struct image *im) {
     char banner[256];
     rv_view_string(v, l->banner, banner, sizeof banner, NULL);
@@ -145,6 +160,7 @@ static int understand(struct rv_linux *l, const struct rv_view *v, struct rv_err
     if (!r) r = find_members(l, err);
     if (!r) r = find_mappings(l, err);
     if (!r) r = find_variables(l, v, err);
+    if (!r) read_orc(l, v);
     if (!r) name_it(l, v, &im);
     free(im.bytes);
     return r;
@@ -196,6 +212,7 @@ void rv_linux_free(struct rv_linux *l) {
     if (!l) return;
     rv_symbols_free(l->symbols);
     rv_btf_free(l->btf);
+    rv_orc_free(l->orc);
     free(l);
 }
 
@@ -203,6 +220,7 @@ const char *rv_linux_version(const struct rv_linux *l) { return l->version; }
 const char *rv_linux_how(const struct rv_linux *l) { return l->how; }
 const struct rv_symbols *rv_linux_symbols(const struct rv_linux *l) { return l->symbols; }
 const struct rv_btf *rv_linux_btf(const struct rv_linux *l) { return l->btf; }
+const struct rv_orc *rv_linux_orc(const struct rv_linux *l) { return l->orc; }
 uint64_t rv_linux_symbol(const struct rv_linux *l, const char *name) { return sym(l, name); }
 
 /* ---- views ---- */

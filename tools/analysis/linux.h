@@ -9,6 +9,7 @@
 
 #include "replay/timeline.h"
 #include "tools/analysis/btf.h"
+#include "tools/analysis/orc.h"
 #include "tools/analysis/symbols.h"
 #include "tools/analysis/view.h"
 
@@ -28,6 +29,7 @@ rv_linux_version(const struct rv_linux *l);         /* "Linux version 6.1..." up
 const char *rv_linux_how(const struct rv_linux *l); /* how it was recognised, a sentence */
 const struct rv_symbols *rv_linux_symbols(const struct rv_linux *l);
 const struct rv_btf *rv_linux_btf(const struct rv_linux *l);
+const struct rv_orc *rv_linux_orc(const struct rv_linux *l); /* NULL: it has none */
 /* Address of a kernel symbol; 0: there is none. */
 uint64_t rv_linux_symbol(const struct rv_linux *l, const char *name);
 

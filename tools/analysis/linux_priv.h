@@ -63,6 +63,7 @@ struct rv_linux_offsets {
 struct rv_linux {
     struct rv_symbols *symbols;
     struct rv_btf *btf;
+    struct rv_orc *orc;
     struct rv_linux_offsets at;
     uint64_t root; /* physical address of init_top_pgt */
     uint64_t banner;
