@@ -42,7 +42,7 @@ extern const struct retro_command retro_cmd_run, retro_cmd_record, retro_cmd_rep
     retro_cmd_export, retro_cmd_view;
 /* Commands that ask a recording (ask.h). */
 extern const struct retro_command retro_cmd_syscalls, retro_cmd_ps, retro_cmd_profile,
-    retro_cmd_coverage, retro_cmd_state, retro_cmd_backtrace, retro_cmd_mem;
+    retro_cmd_coverage, retro_cmd_analyze, retro_cmd_state, retro_cmd_backtrace, retro_cmd_mem;
 
 /* Prints "retro: <message>" to stderr and returns the exit status of err->code. */
 int retro_error(const struct rv_err *err);
