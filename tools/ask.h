@@ -79,6 +79,11 @@ int retro_ask_guest(struct retro_ask *a, struct rv_guest **out, struct rv_err *e
 int retro_ask_position(struct retro_ask *a, const char *text, struct rv_moment *out,
                        struct rv_err *err);
 int retro_ask_go(struct retro_ask *a, const char *text, struct rv_err *err);
+/* Goes to a position (NULL: the end, or, for a process that ended before, where it began to exit)
+ * and looks at the guest there through a process (0: the one that runs). */
+struct rv_look;
+int retro_ask_look(struct retro_ask *a, struct rv_guest *guest, const char *at, uint32_t pid,
+                   struct rv_look *look, struct rv_err *err);
 
 /* Numbers for people: seconds with microseconds. */
 double retro_seconds(rv_ns t);

@@ -9,7 +9,8 @@ static const struct retro_command *const commands[] = {
     &retro_cmd_events,  &retro_cmd_gdb,       &retro_cmd_index,    &retro_cmd_verify,
     &retro_cmd_salvage, &retro_cmd_lift,      &retro_cmd_lockstep, &retro_cmd_doctor,
     &retro_cmd_console, &retro_cmd_diff,      &retro_cmd_ps,       &retro_cmd_syscalls,
-    &retro_cmd_state,   &retro_cmd_backtrace, &retro_cmd_mem,
+    &retro_cmd_state,   &retro_cmd_backtrace, &retro_cmd_mem,      &retro_cmd_query,
+    &retro_cmd_find,
 };
 
 int retro_status_of(int code) {

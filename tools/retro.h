@@ -41,7 +41,7 @@ extern const struct retro_command retro_cmd_run, retro_cmd_record, retro_cmd_rep
     retro_cmd_lockstep, retro_cmd_index, retro_cmd_gdb, retro_cmd_console, retro_cmd_diff;
 /* Commands that ask a recording (ask.h). */
 extern const struct retro_command retro_cmd_syscalls, retro_cmd_ps, retro_cmd_state,
-    retro_cmd_backtrace, retro_cmd_mem;
+    retro_cmd_backtrace, retro_cmd_mem, retro_cmd_query, retro_cmd_find;
 
 /* Prints "retro: <message>" to stderr and returns the exit status of err->code. */
 int retro_error(const struct rv_err *err);
