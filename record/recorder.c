@@ -201,6 +201,15 @@ static int rec_effect(struct rv_nondet *nd, struct rv_point at, enum rv_source s
     struct rv_trace_event *e = &r->effect;
     uint64_t here = position(r, at);
     close_clocks(r);
+    if (sink == RV_SRC_MARK) {
+        event(r, (struct rv_trace_event){.kind = RV_TRACE_MARK,
+                                         .source = sink,
+                                         .position = here,
+                                         .time = at.time,
+                                         .data = p,
+                                         .len = len});
+        return r->inner->ops->effect(r->inner, at, sink, data, len, err);
+    }
     for (size_t i = 0; i < len; i++) {
         if (e->len && (e->source != sink || e->len == EFFECT_MAX)) close_effect(r);
         if (!e->len) {

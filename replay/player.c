@@ -280,11 +280,29 @@ static int play_horizon(struct rv_nondet *nd, struct rv_point at, struct rv_hori
     return 0;
 }
 
+/* A mark comes whole, in one instruction. */
+static int play_mark(struct rv_player *p, struct rv_point at, const void *data, size_t len,
+                     struct rv_err *err) {
+    const struct rv_trace_event *ev;
+    int r = head(p, &ev, err);
+    if (r) return r;
+    if (!ev && position(p, at) >= p->state.position) return 0;
+    if (!ev || ev->kind != RV_TRACE_MARK || ev->source != RV_SRC_MARK || ev->len != len ||
+        memcmp(ev->data, data, len) != 0 || ev->position != position(p, at))
+        return diverged(p, at, ev, "the guest put a mark", err);
+    return consume(p, at, err);
+}
+
 static int play_effect(struct rv_nondet *nd, struct rv_point at, enum rv_source sink,
                        const void *data, size_t len, struct rv_err *err) {
     struct rv_player *p = of(nd);
     const uint8_t *bytes = data;
     uint64_t here = position(p, at);
+    if (sink == RV_SRC_MARK) {
+        int r = play_mark(p, at, data, len, err);
+        if (r || !p->config.output) return r;
+        return p->config.output->ops->effect(p->config.output, at, sink, data, len, err);
+    }
     for (size_t i = 0; i < len; i++) {
         const struct rv_trace_event *ev;
         int r = head(p, &ev, err);

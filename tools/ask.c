@@ -139,6 +139,20 @@ int retro_ask_position(struct retro_ask *a, const char *text, struct rv_moment *
     return rv_position_find(a->timeline, &replay, text, out, err);
 }
 
+int retro_ask_range(struct retro_ask *a, const char *from, const char *to, rv_icount *first,
+                    rv_icount *last, struct rv_err *err) {
+    struct rv_moment m = {0};
+    int r = from ? retro_ask_position(a, from, &m, err) : 0;
+    *first = m.icount;
+    m.icount = RV_NEVER;
+    if (!r && to) r = retro_ask_position(a, to, &m, err);
+    *last = m.icount;
+    if (!r && *first >= *last)
+        r = rv_fail(err, RV_E_USAGE, "there is nothing between --from %s and --to %s",
+                    from ? from : "start", to ? to : "end");
+    return r;
+}
+
 int retro_ask_go(struct retro_ask *a, const char *text, struct rv_err *err) {
     struct rv_moment to;
     struct rv_arrival arrival;

@@ -78,6 +78,9 @@ int retro_ask_guest(struct retro_ask *a, struct rv_guest **out, struct rv_err *e
 /* A position as rv_position_find() has it; and going there. */
 int retro_ask_position(struct retro_ask *a, const char *text, struct rv_moment *out,
                        struct rv_err *err);
+/* Two of them, or NULL for the start and the end; RV_E_USAGE when there is nothing between. */
+int retro_ask_range(struct retro_ask *a, const char *from, const char *to, rv_icount *first,
+                    rv_icount *last, struct rv_err *err);
 int retro_ask_go(struct retro_ask *a, const char *text, struct rv_err *err);
 /* Goes to a position (NULL: the end, or, for a process that ended before, where it began to exit)
  * and looks at the guest there through a process (0: the one that runs). */

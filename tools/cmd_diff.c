@@ -1,7 +1,6 @@
 /* retro diff: where two recordings of the same start part. */
 #include "tools/retro.h"
 
-#include <Zydis/Zydis.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +8,7 @@
 #include <unistd.h>
 
 #include "replay/compare.h"
+#include "tools/analysis/code.h"
 #include "tools/analysis/inputs.h"
 #include "tools/analysis/view.h"
 
@@ -136,18 +136,9 @@ static bool decode(const struct rv_x86 *x, struct rv_machine *m, ZydisDisassembl
     struct rv_view v;
     rv_view_of(&v, m);
     v.cpu = *x;
-    bool code64 = (x->efer & RV_EFER_LMA) && (x->seg[RV_CS].attr & RV_SEG_L);
-    ZydisMachineMode mode = code64                           ? ZYDIS_MACHINE_MODE_LONG_64
-                            : x->seg[RV_CS].attr & RV_SEG_DB ? ZYDIS_MACHINE_MODE_LEGACY_32
-                                                             : ZYDIS_MACHINE_MODE_LEGACY_16;
-    uint8_t bytes[15];
-    size_t n = rv_view_read(&v, rv_view_pc(&v), bytes, sizeof bytes);
-    if (!ZYAN_SUCCESS(ZydisDisassembleIntel(mode, x->rip, bytes, n, d))) {
-        snprintf(out, size, "(no instruction can be read)");
-        return false;
-    }
-    snprintf(out, size, "%s", d->text);
-    return true;
+    bool decoded = rv_code_decode(&v, x->rip, d);
+    snprintf(out, size, "%s", decoded ? d->text : "(no instruction can be read)");
+    return decoded;
 }
 
 static const char *port_name(unsigned port) {

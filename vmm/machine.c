@@ -593,7 +593,7 @@ const char *rv_stop_text(enum rv_stop reason) {
 }
 
 const char *rv_source_name(enum rv_source source) {
-    static const char *const names[] = {"none", "console", "debugcon", "clock",
-                                        "rtc",  "cpu",     "ram",      "entropy"};
+    static const char *const names[] = {"none", "console", "debugcon", "clock", "rtc",
+                                        "cpu",  "ram",     "entropy",  "mark"};
     return (unsigned)source < RV_COUNT(names) ? names[source] : "unknown";
 }

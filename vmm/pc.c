@@ -8,13 +8,13 @@
 
 /* The devices in the order in which they are saved, hashed and, at equal times, ticked: part of the
  * meaning of a trace. Append only. */
-enum slot { PIC, PIT, LAPIC, IOAPIC, UART, RTC, I8042, ACPI_PM, PCI, DEBUG, DEVICES };
+enum slot { PIC, PIT, LAPIC, IOAPIC, UART, RTC, I8042, ACPI_PM, PCI, DEBUG, MARK, DEVICES };
 
 static const struct rv_dev_ops *const models[DEVICES] = {
     [PIC] = &rv_dev_pic8259,   [PIT] = &rv_dev_pit8254,     [LAPIC] = &rv_dev_lapic,
     [IOAPIC] = &rv_dev_ioapic, [UART] = &rv_dev_uart16550,  [RTC] = &rv_dev_rtc,
     [I8042] = &rv_dev_i8042,   [ACPI_PM] = &rv_dev_acpi_pm, [PCI] = &rv_dev_pci,
-    [DEBUG] = &rv_dev_debug,
+    [DEBUG] = &rv_dev_debug,   [MARK] = &rv_dev_mark,
 };
 
 /* Who answers which addresses, and how wide an access the device takes at once. */
@@ -36,6 +36,7 @@ static const struct range ports[] = {
     {0x0a0, 0x0a1, PIC, RV_PIC_SLAVE, 1, false},
     {0x0e0, 0x0e3, DEBUG, RV_DEBUG_LATCH, 4, false},
     {0x0e9, 0x0e9, DEBUG, RV_DEBUG_CONSOLE, 1, false},
+    {RV_PORT_MARK, RV_PORT_MARK, MARK, RV_MARK_PORT, 1, false},
     {0x0f4, 0x0f7, DEBUG, RV_DEBUG_EXIT, 4, false},
     {0x3f8, 0x3ff, UART, RV_UART_REGS, 1, false},
     {0x4d0, 0x4d1, PIC, RV_PIC_ELCR, 1, false},

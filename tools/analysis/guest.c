@@ -175,16 +175,24 @@ static void read_pages(const struct rv_look *look, const struct rv_linux_vma *v,
     }
 }
 
-/* The file given by the user that a program in the guest was made from. */
-static const struct rv_prog *given(const struct rv_guest *g, const struct object *o) {
+unsigned rv_guest_files(const struct rv_guest *g) { return g->files; }
+
+struct rv_guest_file rv_guest_file(const struct rv_guest *g, unsigned i) {
+    const struct file *f = &g->file[i];
+    return (struct rv_guest_file){
+        .path = f->path, .prog = f->elf, .placed = f->placed, .bias = f->bias};
+}
+
+const struct rv_prog *rv_guest_given(const struct rv_guest *g, const char *path,
+                                     const struct rv_prog *own) {
     for (unsigned i = 0; i < g->files; i++) {
         const struct rv_prog *f = g->file[i].elf;
         if (g->file[i].placed) continue;
-        if (o->elf && o->elf->build_id_len && f->build_id_len) {
-            if (f->build_id_len == o->elf->build_id_len &&
-                memcmp(f->build_id, o->elf->build_id, f->build_id_len) == 0)
+        if (own && own->build_id_len && f->build_id_len) {
+            if (f->build_id_len == own->build_id_len &&
+                memcmp(f->build_id, own->build_id, f->build_id_len) == 0)
                 return f;
-        } else if (strcmp(base_name(g->file[i].path), base_name(o->path)) == 0) {
+        } else if (strcmp(base_name(g->file[i].path), base_name(path)) == 0) {
             return f;
         }
     }
@@ -283,7 +291,7 @@ void rv_look_place(const struct rv_look *look, uint64_t va, struct rv_place *pla
     }
     const struct rv_prog *e = mapped(look, va, &bias, &o);
     if (e) {
-        const struct rv_prog *better = given(g, o);
+        const struct rv_prog *better = rv_guest_given(g, o->path, o->elf);
         snprintf(place->module, sizeof place->module, "%.63s",
                  *o->path ? base_name(o->path) : "vdso");
         if (place_in((better ? better : e)->symbols, va, bias, place)) return;
@@ -346,7 +354,7 @@ static bool find_in_process(const struct rv_look *look, const struct wanted *w, 
         uint64_t bias;
         const struct rv_prog *e = mapped(look, look->vma[i].start, &bias, &o);
         if (!e || !is_module(w, *o->path ? base_name(o->path) : "vdso")) continue;
-        const struct rv_prog *better = given(look->guest, o);
+        const struct rv_prog *better = rv_guest_given(look->guest, o->path, o->elf);
         if (better && find_in(better->symbols, w->name, bias, addr, size)) return true;
         if (find_in(e->symbols, w->name, bias, addr, size)) return true;
     }
@@ -391,10 +399,10 @@ int rv_look_resolve(const struct rv_look *look, const char *text, uint64_t *addr
         const struct rv_guest *g = look->guest;
         bool process = look->has_user;
         return rv_fail(err, RV_E_USAGE,
-                       "no symbol \"%s\" in the kernel%s%s%s; give its ELF file with --symbols, "
-                       "another process with --process, or a number",
-                       name, g->kernel ? "" : " (not recognised)",
-                       process ? " and in process " : "", process ? look->task.comm : "");
+                       "no symbol \"%s\" in the kernel%s%s%s; give the file that has it with "
+                       "--symbols, its process with --process, or a number",
+                       name, g->kernel ? "" : " (not recognised)", process ? " or in process " : "",
+                       process ? look->task.comm : "");
     }
     *addr += offset;
     if (plus) *size = *size > offset ? *size - offset : 0;

@@ -22,6 +22,21 @@ void rv_guest_free(struct rv_guest *g);
 const struct rv_linux *rv_guest_linux(const struct rv_guest *g); /* NULL: none was found */
 const char *rv_guest_why_not(const struct rv_guest *g);          /* why none was, a sentence */
 
+/* The files of rv_guest_config, i below rv_guest_files(). Placed: `bias` is to be added to its
+ * addresses wherever that code runs. */
+struct rv_guest_file {
+    const char *path;
+    const struct rv_prog *prog;
+    bool placed;
+    uint64_t bias;
+};
+unsigned rv_guest_files(const struct rv_guest *g);
+struct rv_guest_file rv_guest_file(const struct rv_guest *g, unsigned i);
+/* The one that a program in the guest was made from, by its path there; NULL: none. May be called
+ * by many threads. */
+const struct rv_prog *rv_guest_given(const struct rv_guest *g, const char *path,
+                                     const struct rv_prog *own);
+
 /* A look at the guest where a machine stands, through the eyes of one process. Good until the
  * machine runs on; rv_look_release() ends it. */
 struct rv_look {

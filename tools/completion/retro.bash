@@ -2,12 +2,13 @@
 _retro() {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} cmd=${COMP_WORDS[1]}
     if [ "$COMP_CWORD" = 1 ]; then
-        COMPREPLY=($(compgen -W "record replay gdb index run info events console diff verify salvage lift lockstep doctor --help --version" -- "$cur"))
+        COMPREPLY=($(compgen -W "record replay gdb index run info events console diff export view verify salvage lift lockstep doctor --help --version" -- "$cur"))
         return
     fi
     case $prev in
     -e | --engine) COMPREPLY=($(compgen -W "auto translate interpret kvm kvm-nested kvm-direct" -- "$cur")); return ;;
     --view) COMPREPLY=($(compgen -W "64 32 16" -- "$cur")); return ;;
+    -F | --format) COMPREPLY=($(compgen -W "perfetto sqlite csv" -- "$cur")); return ;;
     --pace) COMPREPLY=($(compgen -W "auto wall free" -- "$cur")); return ;;
     -k | --kind)
         if [ "$cmd" = events ]; then
@@ -19,6 +20,7 @@ _retro() {
         fi
         ;;
     esac
+    local ask="--symbols --json --jobs --no-index --engine --quiet --verbose --kernel --initrd --help"
     local guest="--kernel --initrd --append --memory --kind --engine --input --debugcon --pace --like --timeout
         --max-instructions --quiet --json --verbose --help"
     local options
@@ -33,6 +35,8 @@ _retro() {
     events) options="--kind --from --to --json --help" ;;
     console) options="--at --timing --asciinema --json --debugcon --raw --engine --kernel --initrd --quiet --help" ;;
     diff) options="--json --no-replay --engine --kernel --initrd --quiet --help" ;;
+    export) options="--format --output --force $ask" ;;
+    view) options="--output --force --from --to --open $ask" ;;
     lockstep) options="--engines --every --from --to --eager --kernel --initrd --quiet --help" ;;
     verify) options="--quiet --help" ;;
     salvage) options="--output --force --help" ;;

@@ -11,6 +11,7 @@
  * added up. */
 struct rv_count {
     uint64_t cr3;   /* when they ran, as the guest loaded it; RV_COUNT_OTHERS */
+    uint64_t tag;   /* the host's, by count_as(); 0 before */
     uint64_t va;    /* linear address of the first; RV_COUNT_NOWHERE */
     rv_gpa pa;      /* and physical; RV_COUNT_NOWHERE */
     uint32_t bytes; /* of all of them, within one page but for an instruction that crosses */
@@ -19,8 +20,8 @@ struct rv_count {
     bool user;      /* at privilege level 3 */
 };
 
-/* In one count, address spaces beyond this many are not told apart: they are told of together,
- * with this for their cr3. */
+/* In one count, pairs of cr3 and tag beyond this many are not told apart: they are told of
+ * together, with tag 0 and this for their cr3. */
 #define RV_COUNT_SPACES 4096u
 #define RV_COUNT_OTHERS UINT64_MAX
 /* Code that is not in RAM, whatever its address. */

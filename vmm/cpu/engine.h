@@ -77,6 +77,9 @@ struct rv_engine_ops {
     /* Counts executed instructions (vmm/cpu/count.h) from zero on, or not any more. Runs as fast as
      * before when it does not. NULL, and so counted: the engine cannot. Called between runs. */
     void (*count)(struct rv_engine *e, bool on);
+    /* Keeps what is executed from now on apart under this tag. Called between runs, or in a hit()
+     * of an EXEC watch: then from that instruction on. Only while counting; count(true) sets 0. */
+    void (*count_as)(struct rv_engine *e, uint64_t tag);
     /* What was counted since, in no order; nothing is changed by it. */
     void (*counted)(struct rv_engine *e, void (*each)(void *ctx, const struct rv_count *count),
                     void *ctx);

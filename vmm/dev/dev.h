@@ -39,6 +39,7 @@ enum rv_source {
     RV_SRC_CPU = 5,      /* digest of CPU and devices */
     RV_SRC_RAM = 6,      /* digest of memory as well */
     RV_SRC_ENTROPY = 7,  /* random bits handed to the guest at power-on */
+    RV_SRC_MARK = 8,     /* names of marks (port 0xea), each whole */
 };
 
 /* The board's services, injected so that a model can be tested on a fake one. */

@@ -16,6 +16,7 @@ enum { RV_RTC_PORTS };
 enum { RV_I8042_DATA, RV_I8042_COMMAND, RV_I8042_PORT92 };
 enum { RV_ACPI_PM_EVENT, RV_ACPI_PM_CONTROL, RV_ACPI_PM_TIMER };
 enum { RV_PCI_ADDRESS, RV_PCI_DATA };
+enum { RV_MARK_PORT };
 enum {
     RV_DEBUG_EXIT,
     RV_DEBUG_CONSOLE,
@@ -39,6 +40,8 @@ enum {
 #define RV_IOAPIC_PINS     24
 #define RV_SCRATCH_BASE    0xff000000u
 #define RV_SCRATCH_SIZE    4096
+#define RV_PORT_MARK       0xea
+#define RV_MARK_NAME       64 /* bytes of a name */
 
 extern const struct rv_dev_ops rv_dev_pic8259;
 extern const struct rv_dev_ops rv_dev_pit8254;
@@ -50,6 +53,7 @@ extern const struct rv_dev_ops rv_dev_i8042;
 extern const struct rv_dev_ops rv_dev_acpi_pm;
 extern const struct rv_dev_ops rv_dev_pci;
 extern const struct rv_dev_ops rv_dev_debug;
+extern const struct rv_dev_ops rv_dev_mark;
 
 struct rv_pci_bus;
 

@@ -40,6 +40,26 @@ Test(i8042, resets) {
     fake_free(f);
 }
 
+/* Each effect is one mark, as the fake board keeps it. */
+Test(mark, names) {
+    struct fake *f = fake_new(&rv_dev_mark);
+    cr_expect_eq(rd(f, RV_MARK_PORT, 0, 1), 0xea);
+    for (const char *c = "start of work\n"; *c; c++) wr(f, RV_MARK_PORT, 0, 1, (uint8_t)*c);
+    cr_expect_eq(f->sink, RV_SRC_MARK);
+    cr_expect_eq(f->out_len, 13);
+    cr_expect_arr_eq(f->out, "start of work", 13);
+    /* Nothing is no name; NUL ends one too, and one that is too long is cut. */
+    wr(f, RV_MARK_PORT, 0, 1, '\n');
+    wr(f, RV_MARK_PORT, 0, 1, 0);
+    cr_expect_eq(f->out_len, 13);
+    for (unsigned n = 0; n < 1000; n++) wr(f, RV_MARK_PORT, 0, 1, 'a' + n % 26);
+    cr_expect_eq(f->out_len, 13, "before it is ended");
+    wr(f, RV_MARK_PORT, 0, 1, 0);
+    cr_expect_eq(f->out_len, 13 + RV_MARK_NAME);
+    cr_expect_eq(f->out[13], 'a');
+    fake_free(f);
+}
+
 Test(debug, ports) {
     struct fake *f = fake_new(&rv_dev_debug);
     cr_expect_eq(rd(f, RV_DEBUG_CONSOLE, 0, 1), 0xe9);
@@ -380,10 +400,10 @@ Test(board, dump_names_every_device) {
     struct rv_buf out = {0};
     rv_pc_dump(m.pc, &out);
     rv_buf_put_u8(&out, 0);
-    cr_expect_eq(rv_pc_device_count(m.pc), 10);
+    cr_expect_eq(rv_pc_device_count(m.pc), 11);
     for (unsigned i = 0; i < rv_pc_device_count(m.pc); i++)
         cr_expect_not_null(strstr((char *)out.data, rv_pc_device(m.pc, i)->ops->name));
-    cr_expect_null(rv_pc_device(m.pc, 10));
+    cr_expect_null(rv_pc_device(m.pc, 11));
     rv_buf_release(&out);
     machine_close(&m);
 }

@@ -17,7 +17,7 @@ struct code {
 };
 
 struct space {
-    uint64_t cr3;
+    uint64_t cr3, tag;
     uint64_t *n; /* by number: how often it was entered */
     uint32_t room;
 };
@@ -42,8 +42,8 @@ struct rv_counting {
     struct space *space;
     uint32_t spaces, space_room;
     uint32_t by_cr3[SPACE_HASH]; /* 1 + index; 0: free */
-    uint64_t cr3;                /* that c->hot.counts is for */
-    uint32_t now;                /* its space */
+    uint64_t cr3, tag;           /* that c->hot.counts is for */
+    uint32_t now;                /* their space */
     bool loaded;
 
     struct cut *cut;
@@ -133,31 +133,45 @@ static void sweep(struct rv_counting *t) {
 
 /* ---- address spaces ---- */
 
-static uint32_t find_space(struct rv_counting *t, uint64_t cr3) {
-    uint32_t h = (uint32_t)((cr3 >> 12 ^ cr3) * 0x9e3779b1u) % SPACE_HASH;
+static uint32_t find_space(struct rv_counting *t, uint64_t cr3, uint64_t tag) {
+    uint32_t h = (uint32_t)((cr3 >> 12 ^ cr3 ^ tag * 31) * 0x9e3779b1u) % SPACE_HASH;
     while (t->by_cr3[h]) {
-        if (t->space[t->by_cr3[h] - 1].cr3 == cr3) return t->by_cr3[h] - 1;
+        const struct space *s = &t->space[t->by_cr3[h] - 1];
+        if (s->cr3 == cr3 && s->tag == tag) return t->by_cr3[h] - 1;
         h = (h + 1) % SPACE_HASH;
     }
     if (t->spaces + 1 >= RV_COUNT_SPACES && cr3 != RV_COUNT_OTHERS)
-        return find_space(t, RV_COUNT_OTHERS);
+        return find_space(t, RV_COUNT_OTHERS, 0);
     if (t->spaces == t->space_room) {
         t->space_room = t->space_room ? 2 * t->space_room : 16;
         t->space = rv_realloc(t->space, t->space_room * sizeof *t->space);
     }
-    t->space[t->spaces] = (struct space){.cr3 = cr3};
+    t->space[t->spaces] = (struct space){.cr3 = cr3, .tag = tag};
     t->by_cr3[h] = ++t->spaces;
     return t->spaces - 1;
 }
 
-void rv_count_found(struct rv_interp *c, struct rv_block *b) {
+static void load(struct rv_interp *c) {
     struct rv_counting *t = c->count;
-    t->found = b;
-    if (rv_likely(t->loaded && t->cr3 == c->x.cr3)) return;
     t->cr3 = c->x.cr3;
-    t->now = find_space(t, t->cr3);
+    t->now = find_space(t, t->cr3, t->tag);
     t->loaded = true;
     grow(c, &t->space[t->now]);
+}
+
+void rv_count_found(struct rv_interp *c, struct rv_block *b) {
+    c->count->found = b;
+    if (rv_unlikely(!c->count->loaded || c->count->cr3 != c->x.cr3)) load(c);
+}
+
+void rv_count_as(struct rv_interp *c, uint64_t tag) {
+    struct rv_counting *t = c->count;
+    if (!t) return;
+    t->tag = tag;
+    if (!t->loaded) return;
+    if (t->open.any) c->hot.counts[t->open.number]--;
+    load(c);
+    if (t->open.any) c->hot.counts[t->open.number]++;
 }
 
 /* ---- cuts ---- */
@@ -220,6 +234,7 @@ static void clear(struct rv_interp *c) {
     t->spaces = 0;
     memset(t->by_cr3, 0, sizeof t->by_cr3);
     t->loaded = t->open.any = false;
+    t->tag = 0;
     c->hot.counts = NULL;
     if (t->cuts) memset(t->cut, 0, t->cut_room * sizeof *t->cut);
     t->cuts = 0;
@@ -281,6 +296,7 @@ static const struct cut *visit_code(const struct space *s, const struct code *k,
         unsigned to = last ? k->n : (unsigned)(cut->key >> 12 & 0x7f);
         unsigned to_off = last ? k->bytes : (unsigned)(cut->key & 0xfff);
         struct rv_count count = {.cr3 = s->cr3,
+                                 .tag = s->tag,
                                  .va = k->va + off,
                                  .pa = k->pa + off,
                                  .bytes = to_off - off,

@@ -1,10 +1,10 @@
 /* Counting executed instructions (vmm/cpu/count.h). Private to vmm/cpu/interp and vmm/cpu/xlate.
  *
  * A block that is executed from two privilege levels is two pieces of code; each has a number. An
- * address space has a counter for each number: how often the block was entered in it. When one is
- * left before its end, that is noted apart (a cut): the rest of the block was entered once too
- * often. So what runs often costs one increment a block, and an address space costs nothing until
- * it is switched to. */
+ * address space, for each tag of the host's, has a counter for each number: how often the block was
+ * entered in it. When one is left before its end, that is noted apart (a cut): the rest of the
+ * block was entered once too often. So what runs often costs one increment a block, and an address
+ * space costs nothing until it is switched to. */
 #ifndef RV_VMM_CPU_INTERP_COUNT_H
 #define RV_VMM_CPU_INTERP_COUNT_H
 
@@ -12,6 +12,8 @@
 
 /* Starts counting from zero, or stops. */
 void rv_count_set(struct rv_interp *c, bool on);
+/* From what runs next on; nothing of the block that was entered has run. */
+void rv_count_as(struct rv_interp *c, uint64_t tag);
 void rv_count_visit(const struct rv_interp *c,
                     void (*each)(void *ctx, const struct rv_count *count), void *ctx);
 void rv_count_free(struct rv_interp *c);

@@ -461,6 +461,8 @@ void rv_interp_watch(struct rv_engine *e, const struct rv_watch *w) {
 
 void rv_interp_count(struct rv_engine *e, bool on) { rv_count_set(rv_interp_of(e), on); }
 
+void rv_interp_count_as(struct rv_engine *e, uint64_t tag) { rv_count_as(rv_interp_of(e), tag); }
+
 void rv_interp_counted(struct rv_engine *e, void (*each)(void *ctx, const struct rv_count *count),
                        void *ctx) {
     rv_count_visit(rv_interp_of(e), each, ctx);
@@ -574,6 +576,7 @@ const struct rv_engine_ops rv_engine_interpret = {
     .restore = rv_interp_restore,
     .watch = rv_interp_watch,
     .count = rv_interp_count,
+    .count_as = rv_interp_count_as,
     .counted = rv_interp_counted,
     .kick = rv_interp_kick,
 };

@@ -45,6 +45,7 @@ int rv_interp_set(struct rv_engine *e, const struct rv_x86 *in, struct rv_err *e
 int rv_interp_restore(struct rv_engine *e, const struct rv_x86 *in, struct rv_err *err);
 void rv_interp_watch(struct rv_engine *e, const struct rv_watch *w);
 void rv_interp_count(struct rv_engine *e, bool on);
+void rv_interp_count_as(struct rv_engine *e, uint64_t tag);
 void rv_interp_counted(struct rv_engine *e, void (*each)(void *ctx, const struct rv_count *count),
                        void *ctx);
 void rv_interp_kick(struct rv_engine *e);

@@ -155,6 +155,7 @@ const struct rv_engine_ops rv_engine_translate = {
     .restore = rv_interp_restore,
     .watch = rv_interp_watch,
     .count = rv_interp_count,
+    .count_as = rv_interp_count_as,
     .counted = rv_interp_counted,
     .kick = rv_interp_kick,
 };
