@@ -131,6 +131,8 @@ struct rv_timeline_stats rv_timeline_stats(const struct rv_timeline *t) {
     return s;
 }
 
+const struct rv_history *rv_timeline_history(const struct rv_timeline *t) { return t->h; }
+
 rv_icount rv_timeline_checkpoint(const struct rv_timeline *t, size_t i, bool *filed) {
     *filed = t->h->checkpoint[i].filed;
     return t->h->checkpoint[i].at;

@@ -107,6 +107,8 @@ struct rv_timeline_stats {
     uint64_t epochs_due, epochs_skipped; /* in searches so far: those that could hold a hit */
 };
 struct rv_timeline_stats rv_timeline_stats(const struct rv_timeline *t);
+/* Its epochs, with the pages that each wrote and executed; valid until the timeline goes. */
+const struct rv_history *rv_timeline_history(const struct rv_timeline *t);
 /* Positions of checkpoints, i below filed + kept. */
 rv_icount rv_timeline_checkpoint(const struct rv_timeline *t, size_t i, bool *filed);
 
