@@ -373,10 +373,10 @@ def test_export_profiles(folder):
     assert p["type"] == "sampled" and sum(p["weights"]) == p["endValue"] == total
     frames = s["shared"]["frames"]
     assert len(p["samples"]) == len(p["weights"]) == len(rows)
-    for stack, weight, row in zip(p["samples"], p["weights"], rows):
-        assert weight == row["instructions"]
-        assert frames[stack[0]]["name"] == f"{row['comm']} ({row['pid']})"
-        assert frames[stack[1]]["name"] == (row["function"] or "(no symbol)")
+    got = sorted((frames[stack[0]]["name"], frames[stack[1]]["name"], weight)
+                 for stack, weight in zip(p["samples"], p["weights"]))
+    assert got == sorted((f"{r['comm']} ({r['pid']})", r["function"] or "(no symbol)", r["instructions"])
+                         for r in rows)
     out = os.path.join(folder, "t.pb.gz")
     export("pprof", out, trace)
     with gzip.open(out) as f:
