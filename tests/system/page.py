@@ -135,7 +135,11 @@ def test_keyboard_alone_to_a_call_stack(folder):
         assert b.text("#details").startswith("Printed")
         assert b.js("return document.querySelector('.line[aria-selected=true]').innerText").endswith(
             "ledger: 300000 postings")
-        b.press("]", "]", "]", "Enter")
+        for _ in range(20):
+            if "Segmentation fault" in b.text("#details"):
+                break
+            b.press("]")
+        b.press("Enter")
         assert b.js("return document.activeElement.id") == "side"
         side = b.text("#details")
         assert "Segmentation fault" in side and "CALL STACK" in side.upper(), side
@@ -230,7 +234,8 @@ def test_guest_text_is_never_markup(folder):
     page = view(folder, trace)
     with opened(page) as b:
         lines = b.text("#console")
-        assert "<script>window.hacked = 1</script>" in lines and "onerror='window.hacked=2'" in lines
+        assert "<script>window.hacked = 1</script>" in lines, lines
+        assert "onerror='window.hacked=2'" in lines, lines
         assert b.js("return window.hacked === undefined")
         assert b.js("return document.querySelectorAll('#console img, #console svg, #console script, #details i').length") == 0
         assert b.text("#title") == os.path.basename(trace)
