@@ -162,4 +162,35 @@ int retro_ask_go(struct retro_ask *a, const char *text, struct rv_err *err) {
     return r;
 }
 
+/* Where a process that is gone began to exit, the last of that number. */
+static int find_exit(struct retro_ask *a, uint32_t pid, rv_icount *at, struct rv_err *err) {
+    struct rv_run_config config = {
+        .timeline = a->timeline, .what = RV_RUN_TASKS, .progress = retro_ask_progress, .ctx = a};
+    struct rv_guest_run *run;
+    int r = rv_run_gather(&run, &config, err);
+    if (r) return r;
+    r = rv_fail(err, RV_E_USAGE, "there was no process %" PRIu32 "; retro ps lists them", pid);
+    for (size_t i = run->tasks; i-- > 0 && r;)
+        if (run->task[i].tid == pid && run->task[i].exited) {
+            *at = run->task[i].exit_at;
+            r = 0;
+        }
+    rv_run_free(run);
+    return r;
+}
+
+int retro_ask_look(struct retro_ask *a, struct rv_guest *guest, const char *at, uint32_t pid,
+                   struct rv_look *look, struct rv_err *err) {
+    int r = retro_ask_go(a, at ? at : "end", err);
+    if (r) return r;
+    struct rv_machine *m = rv_timeline_machine(a->timeline);
+    r = rv_look_at(look, guest, m, pid, err);
+    if (r != RV_E_USAGE || at || !pid) return r;
+    struct rv_arrival arrival;
+    rv_icount exit = 0;
+    r = find_exit(a, pid, &exit, err);
+    if (!r) r = rv_timeline_seek(a->timeline, (struct rv_moment){exit, 0}, &arrival, err);
+    return r ? r : rv_look_at(look, guest, m, pid, err);
+}
+
 double retro_seconds(rv_ns t) { return (double)t / 1e9; }

@@ -82,6 +82,11 @@ int retro_ask_position(struct retro_ask *a, const char *text, struct rv_moment *
 int retro_ask_range(struct retro_ask *a, const char *from, const char *to, rv_icount *first,
                     rv_icount *last, struct rv_err *err);
 int retro_ask_go(struct retro_ask *a, const char *text, struct rv_err *err);
+/* Goes to a position (NULL: the end, or, for a process that ended before, where it began to exit)
+ * and looks at the guest there through a process (0: the one that runs). */
+struct rv_look;
+int retro_ask_look(struct retro_ask *a, struct rv_guest *guest, const char *at, uint32_t pid,
+                   struct rv_look *look, struct rv_err *err);
 
 /* Numbers for people: seconds with microseconds. */
 double retro_seconds(rv_ns t);

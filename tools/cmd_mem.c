@@ -31,7 +31,7 @@ static const struct option options[] = {
 
 static int parse(int argc, char **argv, struct args *a) {
     const struct retro_command *cmd = &retro_cmd_mem;
-    *a = (struct args){.at = "end", .len = 256};
+    *a = (struct args){.len = 256};
     retro_ask_init(&a->ask);
     int opt, status = RETRO_OK;
     while (!status && (opt = getopt_long(argc, argv, RETRO_ASK_SHORT, options, NULL)) != -1) {
@@ -126,8 +126,7 @@ static int mem_main(int argc, char **argv) {
     if (status != RETRO_OK) return status;
     int r = retro_ask_open(&a.ask, a.path, "looking", &err);
     if (!r) r = retro_ask_guest(&a.ask, &guest, &err);
-    if (!r) r = retro_ask_go(&a.ask, a.at, &err);
-    if (!r) r = rv_look_at(&look, guest, rv_timeline_machine(a.ask.timeline), a.process, &err);
+    if (!r) r = retro_ask_look(&a.ask, guest, a.at, a.process, &look, &err);
     retro_ask_quiet(&a.ask);
     if (!r) r = show(&a, &look, &err);
     rv_look_release(&look);

@@ -21,7 +21,7 @@ static const struct option options[] = {
 };
 
 static int parse(int argc, char **argv, const struct retro_command *cmd, struct args *a) {
-    *a = (struct args){.at = "end"};
+    *a = (struct args){0};
     retro_ask_init(&a->ask);
     int opt, status = RETRO_OK;
     while (!status && (opt = getopt_long(argc, argv, RETRO_ASK_SHORT, options, NULL)) != -1) {
@@ -89,8 +89,7 @@ static int common_main(int argc, char **argv, const struct retro_command *cmd, b
     if (status != RETRO_OK) return status;
     int r = retro_ask_open(&a.ask, a.path, "looking", &err);
     if (!r) r = retro_ask_guest(&a.ask, &guest, &err);
-    if (!r) r = retro_ask_go(&a.ask, a.at, &err);
-    if (!r) r = rv_look_at(&look, guest, rv_timeline_machine(a.ask.timeline), a.process, &err);
+    if (!r) r = retro_ask_look(&a.ask, guest, a.at, a.process, &look, &err);
     retro_ask_quiet(&a.ask);
     if (!r) show(&a, &look, all);
     rv_look_release(&look);

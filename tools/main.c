@@ -5,12 +5,9 @@
 #include <string.h>
 
 static const struct retro_command *const commands[] = {
-    &retro_cmd_record,   &retro_cmd_replay, &retro_cmd_run,       &retro_cmd_info,
-    &retro_cmd_events,   &retro_cmd_gdb,    &retro_cmd_index,     &retro_cmd_verify,
-    &retro_cmd_salvage,  &retro_cmd_lift,   &retro_cmd_lockstep,  &retro_cmd_doctor,
-    &retro_cmd_console,  &retro_cmd_diff,   &retro_cmd_ps,        &retro_cmd_profile,
-    &retro_cmd_syscalls, &retro_cmd_state,  &retro_cmd_backtrace, &retro_cmd_mem,
-    &retro_cmd_stat,     &retro_cmd_export, &retro_cmd_view,
+#define RETRO_COMMAND(name) &retro_cmd_##name,
+#include "tools/commands.def"
+#undef RETRO_COMMAND
 };
 
 int retro_status_of(int code) {

@@ -36,13 +36,9 @@ struct retro_command {
     const char *help;                   /* usage, options, example */
     int (*main)(int argc, char **argv); /* argv[0] is the subcommand; returns an exit status */
 };
-extern const struct retro_command retro_cmd_run, retro_cmd_record, retro_cmd_replay, retro_cmd_info,
-    retro_cmd_events, retro_cmd_verify, retro_cmd_salvage, retro_cmd_doctor, retro_cmd_lift,
-    retro_cmd_lockstep, retro_cmd_index, retro_cmd_gdb, retro_cmd_console, retro_cmd_diff,
-    retro_cmd_export, retro_cmd_view, retro_cmd_stat;
-/* Commands that ask a recording (ask.h). */
-extern const struct retro_command retro_cmd_syscalls, retro_cmd_ps, retro_cmd_profile,
-    retro_cmd_state, retro_cmd_backtrace, retro_cmd_mem;
+#define RETRO_COMMAND(name) extern const struct retro_command retro_cmd_##name;
+#include "tools/commands.def"
+#undef RETRO_COMMAND
 
 /* Prints "retro: <message>" to stderr and returns the exit status of err->code. */
 int retro_error(const struct rv_err *err);

@@ -399,10 +399,10 @@ int rv_look_resolve(const struct rv_look *look, const char *text, uint64_t *addr
         const struct rv_guest *g = look->guest;
         bool process = look->has_user;
         return rv_fail(err, RV_E_USAGE,
-                       "no symbol \"%s\" in the kernel%s%s%s; give its ELF file with --symbols, "
-                       "another process with --process, or a number",
-                       name, g->kernel ? "" : " (not recognised)",
-                       process ? " and in process " : "", process ? look->task.comm : "");
+                       "no symbol \"%s\" in the kernel%s%s%s; give the file that has it with "
+                       "--symbols, its process with --process, or a number",
+                       name, g->kernel ? "" : " (not recognised)", process ? " or in process " : "",
+                       process ? look->task.comm : "");
     }
     *addr += offset;
     if (plus) *size = *size > offset ? *size - offset : 0;

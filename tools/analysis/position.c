@@ -14,6 +14,19 @@ struct asked {
     const char *text; /* all of it, for messages */
 };
 
+/* "1.44G": a number with a dot and a unit. */
+static bool parse_decimal(const char *text, struct rv_moment *out) {
+    char *end;
+    size_t n = strlen(text);
+    if (!n || strspn(text, "0123456789.") != n - 1 || !strchr(text, '.')) return false;
+    double v = strtod(text, &end);
+    if (end != text + n - 1) return false;
+    v *= *end == 'k' || *end == 'K' ? 1e3 : *end == 'M' ? 1e6 : *end == 'G' ? 1e9 : -1;
+    if (v < 0 || v > 1e18) return false;
+    *out = (struct rv_moment){(rv_icount)(v + 0.5), 0};
+    return true;
+}
+
 /* A count with commas and a unit; behind a dot, the number of deliveries. */
 static bool parse_count(const char *p, struct rv_moment *out) {
     uint64_t n = 0, unit = 1, delivered = 0;
@@ -173,7 +186,7 @@ int rv_position_find(struct rv_timeline *t, const struct rv_replay_config *repla
         *out = (struct rv_moment){(rv_icount)(part * (double)end.icount), 0};
         return 0;
     }
-    if (!parse_count(text, out))
+    if (!parse_decimal(text, out) && !parse_count(text, out))
         return rv_fail(
             err, RV_E_USAGE,
             "%s is not a position: give a count of instructions (k, M, G), a part (50%%), "

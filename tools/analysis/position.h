@@ -6,7 +6,7 @@
 
 /* A moment of the timeline's recording from text:
  *
- *   1234567, 1,234,567, 12k, 3M, 2G   a count of instructions, commas as retro prints them
+ *   1234567, 1,234,567, 12k, 3.5M, 2G a count of instructions, commas as retro prints them
  *   1,234.2                           after the second delivery of an exception or interrupt there
  *   50%, 0.5                          that part of the recording
  *   start, end

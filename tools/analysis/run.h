@@ -27,7 +27,8 @@ struct rv_run_task {
         end; /* made; left the CPU for good, or RV_NEVER: lived to the recording's end */
     rv_ns start_time, end_time;
     bool exited;
-    int exit_code; /* as wait(2) reports it; when exited */
+    rv_icount exit_at; /* where it began to exit, its memory still there; when exited */
+    int exit_code;     /* as wait(2) reports it; when exited */
     uint64_t
         instructions; /* retired while it was the current task, in user mode and in the kernel */
     rv_ns cpu_time;   /* guest time that it was current */

@@ -262,6 +262,7 @@ static void last(struct rv_merge *m, uint32_t task, const struct rv_note *n) {
     struct rv_run_task *t = &m->run->task[task];
     if (t->exited) return;
     t->exited = true;
+    t->exit_at = n->at;
     t->exit_code = (int)n->v[0];
 }
 

@@ -261,7 +261,7 @@ static void put_bytes(struct rv_buf *out, uint64_t va, uint64_t len,
     if (got < len) rv_buf_put(out, "...", 3);
 }
 
-static void put_string(struct rv_buf *out, uint64_t va, const struct rv_syscall_memory *m) {
+void rv_put_string(struct rv_buf *out, uint64_t va, const struct rv_syscall_memory *m) {
     uint8_t text[256];
     size_t got = va ? rd(m, va, text, sizeof text) : 0;
     if (!got) {
@@ -297,7 +297,7 @@ static void put_list(struct rv_buf *out, uint64_t va, bool count_only,
             break;
         }
         if (n) rv_buf_put(out, ", ", 2);
-        put_string(out, one, m);
+        rv_put_string(out, one, m);
     }
     if (count_only)
         rv_buf_printf(out, "%#llx /* %u vars */", (unsigned long long)va, n);
@@ -446,7 +446,7 @@ static void put_in(struct rv_buf *out, const char *s, unsigned i, const uint64_t
     case 'l': rv_buf_printf(out, "%llu", (unsigned long long)v); break;
     case 'm': rv_buf_printf(out, "0%o", (unsigned)v); break;
     case 'p': put_address(out, v); break;
-    case 's': put_string(out, v, m); break;
+    case 's': rv_put_string(out, v, m); break;
     case 'a': put_list(out, v, false, m); break;
     case 'e': put_list(out, v, true, m); break;
     case 'b': put_bytes(out, v, i < 5 ? arg[i + 1] : 0, m); break;
@@ -510,7 +510,7 @@ static void put_out(struct rv_buf *out, char letter, uint64_t v, int64_t result,
     switch (letter) {
     case 'B':
     case 'L': put_bytes(out, v, (uint64_t)result, m); break;
-    case 'C': put_string(out, v, m); break;
+    case 'C': rv_put_string(out, v, m); break;
     case 'z': put_stat(out, v, m); break;
     case 'T': put_time(out, v, "nsec", m); break;
     case 'V': put_time(out, v, "usec", m); break;

@@ -32,6 +32,8 @@ void rv_syscall_exit(struct rv_buf *out, unsigned number, const uint64_t arg[6],
 /* Whether the call's result is an address, better shown in hexadecimal. */
 bool rv_syscall_returns_address(unsigned number);
 
+/* Appends the string at an address in double quotes, or the address when it cannot be read. */
+void rv_put_string(struct rv_buf *out, uint64_t va, const struct rv_syscall_memory *m);
 /* Appends bytes as a C string in double quotes. */
 void rv_put_quoted(struct rv_buf *out, const uint8_t *data, size_t len);
 
