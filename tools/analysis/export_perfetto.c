@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "perfetto.pb-c.h"
-#include "tools/analysis/lines.h"
+#include "tools/analysis/printed.h"
 #include "tools/analysis/tables.h"
 #include "tools/analysis/utf8.h"
 
@@ -374,11 +374,11 @@ static void put_traps(struct out *o) {
 }
 
 static void put_console(struct out *o) {
-    struct rv_lines lines;
+    struct rv_printed lines;
     int64_t printed = 0;
-    rv_lines_make(&lines, o->run);
+    rv_printed_make(&lines, o->run);
     for (size_t i = 0; i < lines.n; i++) {
-        const struct rv_line *l = &lines.line[i];
+        const struct rv_printed_line *l = &lines.line[i];
         const uint8_t *data = lines.text.data + l->start;
         size_t len = l->len;
         while (len && (data[len - 1] == '\n' || data[len - 1] == '\r')) len--;
@@ -390,7 +390,7 @@ static void put_console(struct out *o) {
         printed += (int64_t)l->len;
         put_count(o, TRACK_PRINTED, l->time, printed);
     }
-    rv_lines_release(&lines);
+    rv_printed_release(&lines);
 }
 
 static void put_marks(struct out *o) {

@@ -1,17 +1,17 @@
-#include "tools/analysis/lines.h"
+#include "tools/analysis/printed.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-static void begin(struct rv_lines *l, const struct rv_run_console *c) {
+static void begin(struct rv_printed *l, const struct rv_run_console *c) {
     if ((l->n & (l->n - 1)) == 0)
         l->line = rv_realloc(l->line, (l->n ? 2 * l->n : 1) * sizeof *l->line);
-    l->line[l->n++] =
-        (struct rv_line){.at = c->at, .time = c->time, .task = c->task, .start = l->text.len};
+    l->line[l->n++] = (struct rv_printed_line){
+        .at = c->at, .time = c->time, .task = c->task, .start = l->text.len};
 }
 
-void rv_lines_make(struct rv_lines *out, const struct rv_guest_run *run) {
-    *out = (struct rv_lines){0};
+void rv_printed_make(struct rv_printed *out, const struct rv_guest_run *run) {
+    *out = (struct rv_printed){0};
     bool fresh = true;
     for (size_t i = 0; i < run->consoles; i++) {
         const struct rv_run_console *c = &run->console[i];
@@ -28,8 +28,8 @@ void rv_lines_make(struct rv_lines *out, const struct rv_guest_run *run) {
     }
 }
 
-void rv_lines_release(struct rv_lines *l) {
+void rv_printed_release(struct rv_printed *l) {
     free(l->line);
     rv_buf_release(&l->text);
-    *l = (struct rv_lines){0};
+    *l = (struct rv_printed){0};
 }
