@@ -12,7 +12,8 @@
 static bool may_hold(const struct rv_sought *sought, size_t n, const struct rv_epoch *e) {
     for (size_t k = 0; k < n; k++) {
         const struct rv_sought *p = &sought[k];
-        if (p->page == RV_ANYWHERE || (p->watch.access & (RV_WATCH_READ | RV_WATCH_DELIVER)))
+        if (p->page == RV_ANYWHERE || (p->watch.access & (RV_WATCH_READ | RV_WATCH_DELIVER |
+                                                          RV_WATCH_CALL | RV_WATCH_RETURN)))
             return true;
         if ((p->watch.access & RV_WATCH_WRITE) && rv_page_set_has(&e->written, p->page))
             return true;
