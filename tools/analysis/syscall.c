@@ -399,8 +399,8 @@ static void put_stat(struct rv_buf *out, uint64_t va, const struct rv_syscall_me
     put_word(out, types, mode & 0170000);
     rv_buf_printf(out, "|%04o, ", mode & 07777);
     if ((mode & 0170000) == 0060000 || (mode & 0170000) == 0020000)
-        rv_buf_printf(out, "st_rdev=%llu:%llu, ...}", (unsigned long long)(s[5] >> 8 & 0xfff),
-                      (unsigned long long)(s[5] & 0xff));
+        rv_buf_printf(out, "st_rdev=makedev(%#llx, %#llx), ...}",
+                      (unsigned long long)(s[5] >> 8 & 0xfff), (unsigned long long)(s[5] & 0xff));
     else
         rv_buf_printf(out, "st_size=%llu, ...}", (unsigned long long)s[6]);
 }
