@@ -21,6 +21,7 @@ void rv_history_free(struct rv_history *h) {
     for (size_t i = 0; i < h->epochs; i++) {
         free(h->epoch[i].written.page);
         free(h->epoch[i].executed.page);
+        free(h->epoch[i].lines.line);
     }
     free(h->epoch);
     for (size_t i = 0; i < h->checkpoints; i++) free(h->checkpoint[i].state);
@@ -50,6 +51,71 @@ bool rv_page_set_has(const struct rv_page_set *s, uint64_t page) {
             high = mid;
     }
     return low < s->n && s->page[low] == page;
+}
+
+/* ---- lines ---- */
+
+static uint32_t line_of(uint64_t va) { return (uint32_t)(va / RV_LINE); }
+
+static bool put_line(struct rv_lines *l, uint64_t line) {
+    size_t h = (size_t)(line * 0x9e3779b97f4a7c15ull >> 32) & (l->room - 1);
+    while (l->slot[h] && l->slot[h] != 1 + line) h = (h + 1) & (l->room - 1);
+    bool is_new = !l->slot[h];
+    l->slot[h] = 1 + line;
+    return is_new;
+}
+
+static void more_lines(struct rv_lines *l) {
+    struct rv_lines was = *l;
+    l->room = was.room ? 2 * was.room : 1u << 12;
+    l->slot = rv_alloc(l->room * sizeof *l->slot);
+    for (size_t i = 0; i < was.room; i++)
+        if (was.slot[i]) put_line(l, was.slot[i] - 1);
+    free(was.slot);
+}
+
+void rv_lines_note(struct rv_lines *l, uint64_t va, uint64_t bytes) {
+    uint64_t last = (va + (bytes ? bytes - 1 : 0)) / RV_LINE;
+    for (uint64_t line = va / RV_LINE; line <= last; line++) {
+        if (2 * l->n >= l->room) more_lines(l);
+        l->n += put_line(l, (uint32_t)line);
+    }
+}
+
+static int rising(const void *a, const void *b) {
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+struct rv_line_set rv_lines_take(struct rv_lines *l) {
+    struct rv_line_set s = {.line = rv_alloc(l->n * sizeof *s.line), .anywhere = l->anywhere};
+    for (size_t i = 0; i < l->room; i++)
+        if (l->slot[i]) s.line[s.n++] = (uint32_t)(l->slot[i] - 1);
+    qsort(s.line, s.n, sizeof *s.line, rising);
+    if (l->room) memset(l->slot, 0, l->room * sizeof *l->slot);
+    l->n = 0;
+    l->anywhere = false;
+    return s;
+}
+
+void rv_lines_free(struct rv_lines *l) {
+    free(l->slot);
+    *l = (struct rv_lines){0};
+}
+
+bool rv_line_set_meets(const struct rv_line_set *s, uint64_t va, uint64_t len) {
+    if (s->anywhere || len > (uint64_t)RV_LINE << 31 || va + (len - 1) < va) return true;
+    uint32_t first = line_of(va), last = line_of(va + (len - 1));
+    if (last < first) return true;
+    uint32_t low = 0, high = s->n;
+    while (low < high) {
+        uint32_t mid = low + (high - low) / 2;
+        if (s->line[mid] < first)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low < s->n && s->line[low] <= last;
 }
 
 size_t rv_history_epoch(const struct rv_history *h, rv_icount at) {

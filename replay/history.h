@@ -18,9 +18,19 @@ struct rv_page_set {
     uint32_t n;
 };
 
+/* Lines of 8 bytes of linear addresses, whichever address space, in rising order: bits 3 to 34 of
+ * the address, so that addresses 32 GiB apart are not told apart. */
+struct rv_line_set {
+    uint32_t *line;
+    uint32_t n;
+    bool anywhere; /* also where it is not known */
+};
+#define RV_LINE 8u
+
 struct rv_epoch {
     rv_icount from; /* to the next one's from, or the end */
     struct rv_page_set written, executed;
+    struct rv_line_set lines; /* where instructions began, or ended */
 };
 
 struct rv_checkpoint {
@@ -51,6 +61,19 @@ void rv_history_free(struct rv_history *h);
 /* A set of the pages whose byte is not 0. */
 struct rv_page_set rv_page_set_of(const uint8_t *bytes, uint64_t n);
 bool rv_page_set_has(const struct rv_page_set *s, uint64_t page);
+
+/* Gathers lines. Starts as zeroes; rv_lines_take gives what was noted since, to be freed by the
+ * caller, and starts anew. */
+struct rv_lines {
+    uint64_t *slot; /* 1 + line, in any order; 0: free */
+    size_t room, n;
+    bool anywhere;
+};
+void rv_lines_note(struct rv_lines *l, uint64_t va, uint64_t bytes);
+struct rv_line_set rv_lines_take(struct rv_lines *l);
+void rv_lines_free(struct rv_lines *l);
+/* Whether an instruction may have begun in the range; len is at least 1. */
+bool rv_line_set_meets(const struct rv_line_set *s, uint64_t va, uint64_t len);
 
 /* The epoch that holds the position. */
 size_t rv_history_epoch(const struct rv_history *h, rv_icount at);

@@ -70,6 +70,15 @@ static void put_set(struct rv_buf *out, const struct rv_page_set *s) {
     }
 }
 
+static void put_lines(struct rv_buf *out, const struct rv_line_set *s) {
+    rv_put_varint(out, (uint64_t)s->n << 1 | s->anywhere);
+    uint32_t last = 0;
+    for (uint32_t i = 0; i < s->n; i++) {
+        rv_put_varint(out, s->line[i] - last);
+        last = s->line[i];
+    }
+}
+
 /* The pages a filed checkpoint has versions of, as they lie in the file from *offset on. */
 static void put_versions(struct rv_buf *out, const struct rv_history *h, rv_icount at) {
     uint32_t n = 0;
@@ -100,6 +109,7 @@ void rv_index_put_table(struct rv_buf *out, const struct rv_history *h, uint64_t
         rv_put_varint(out, h->epoch[i].from);
         put_set(out, &h->epoch[i].written);
         put_set(out, &h->epoch[i].executed);
+        put_lines(out, &h->epoch[i].lines);
     }
     rv_put_varint(out, h->checkpoints);
     for (size_t i = 0; i < h->checkpoints; i++) {
@@ -133,6 +143,22 @@ static bool get_set(struct rv_cursor *in, uint64_t pages, struct rv_page_set *s)
     return true;
 }
 
+static bool get_lines(struct rv_cursor *in, struct rv_line_set *s) {
+    uint64_t n = rv_get_varint(in), line = 0;
+    s->anywhere = n & 1;
+    n >>= 1;
+    /* Each takes a byte at least. */
+    if (in->bad || n > (uint64_t)(in->end - in->p)) return false;
+    s->line = rv_alloc(n * sizeof *s->line);
+    for (uint64_t i = 0; i < n; i++) {
+        uint64_t step = rv_get_varint(in);
+        line += step;
+        if (in->bad || step > UINT32_MAX || line > UINT32_MAX || (i && !step)) return false;
+        s->line[s->n++] = (uint32_t)line;
+    }
+    return true;
+}
+
 static bool get_epochs(struct rv_cursor *in, struct rv_history *h) {
     uint64_t n = rv_get_varint(in);
     if (in->bad || !n || n > RV_INDEX_EPOCHS) return false;
@@ -142,7 +168,8 @@ static bool get_epochs(struct rv_cursor *in, struct rv_history *h) {
         h->epochs++;
         e->from = rv_get_varint(in);
         if (i ? e->from <= h->epoch[i - 1].from : e->from != 0) return false;
-        if (!get_set(in, h->page_count, &e->written) || !get_set(in, h->page_count, &e->executed))
+        if (!get_set(in, h->page_count, &e->written) || !get_set(in, h->page_count, &e->executed) ||
+            !get_lines(in, &e->lines))
             return false;
     }
     return !in->bad;

@@ -25,6 +25,7 @@ struct build {
     struct rv_worker *w;
     struct rv_history *h;
     uint8_t *written; /* one byte a page: since the last filed checkpoint */
+    struct rv_lines lines;
     struct rv_buf out;
     uint64_t offset; /* in the file, of out's start */
     rv_icount total, step;
@@ -84,18 +85,39 @@ static int file_checkpoint(struct build *b, struct rv_err *err) {
     return 0;
 }
 
+static void note_code(void *ctx, const struct rv_count *code) {
+    struct rv_lines *l = &((struct build *)ctx)->lines;
+    if (code->va == RV_COUNT_NOWHERE)
+        l->anywhere = true;
+    else
+        rv_lines_note(l, code->va, code->bytes);
+}
+
+/* Code is counted from here on, to learn of each epoch what ran. */
+static void count_code(struct build *b) {
+    struct rv_engine *e = rv_machine_engine(rv_worker_machine(b->w));
+    if (e->ops->count)
+        e->ops->count(e, true);
+    else
+        b->lines.anywhere = true;
+}
+
 /* Takes what was written and executed since the last call. */
 static void end_epoch(struct build *b, rv_icount from) {
     struct rv_ram *ram = rv_machine_ram(rv_worker_machine(b->w));
     uint8_t *changed = rv_ram_changed(ram);
+    struct rv_engine *e = rv_machine_engine(rv_worker_machine(b->w));
+    if (e->ops->counted) e->ops->counted(e, note_code, b);
     b->h->epoch = rv_realloc(b->h->epoch, (b->h->epochs + 1) * sizeof *b->h->epoch);
     b->h->epoch[b->h->epochs++] =
         (struct rv_epoch){.from = from,
                           .written = rv_page_set_of(changed, b->h->page_count),
-                          .executed = rv_page_set_of(ram->executed, b->h->page_count)};
+                          .executed = rv_page_set_of(ram->executed, b->h->page_count),
+                          .lines = rv_lines_take(&b->lines)};
     for (uint64_t page = 0; page < b->h->page_count; page++) b->written[page] |= changed[page];
     memset(changed, 0, b->h->page_count);
     memset(ram->executed, 0, b->h->page_count);
+    count_code(b);
 }
 
 static int replay_all(struct build *b, struct rv_err *err) {
@@ -104,6 +126,7 @@ static int replay_all(struct build *b, struct rv_err *err) {
     uint8_t *changed = rv_ram_changed(ram);
     memcpy(b->written, changed, b->h->page_count);
     memset(changed, 0, b->h->page_count);
+    count_code(b);
     int r = file_checkpoint(b, err);
     for (rv_icount from = 0; !r; from += b->step) {
         if (b->h->epochs == RV_INDEX_EPOCHS)
@@ -198,6 +221,7 @@ int rv_index_build(struct rv_history **out, const struct rv_index_config *config
     if (r && name) unlink(name);
     free(name);
     free(b.written);
+    rv_lines_free(&b.lines);
     rv_buf_release(&b.out);
     rv_worker_free(b.w);
     if (r || !out)

@@ -12,6 +12,10 @@
 static bool may_hold(const struct rv_sought *sought, size_t n, const struct rv_epoch *e) {
     for (size_t k = 0; k < n; k++) {
         const struct rv_sought *p = &sought[k];
+        if (p->watch.access == RV_WATCH_EXEC && !p->watch.physical) {
+            if (rv_line_set_meets(&e->lines, p->watch.addr, p->watch.len)) return true;
+            continue;
+        }
         if (p->page == RV_ANYWHERE || (p->watch.access & (RV_WATCH_READ | RV_WATCH_DELIVER)))
             return true;
         if ((p->watch.access & RV_WATCH_WRITE) && rv_page_set_has(&e->written, p->page))

@@ -68,7 +68,8 @@ struct rv_sought {
     struct rv_watchpoint watch;
     /* The page of RAM (number as in struct rv_ram) that holds the code or data, when it is known to
      * be in that page alone throughout; RV_ANYWHERE: it may be in any. It tells which epochs need
-     * not be searched. */
+     * not be searched. Of no use for an EXEC point with a linear address, whose epochs are known.
+     */
     uint64_t page;
 };
 #define RV_ANYWHERE UINT64_MAX

@@ -12,13 +12,16 @@
 struct format {
     const char *name;
     int (*write)(const struct rv_export *x, const char *path, struct rv_err *err);
-    bool folder; /* its output is one */
+    bool folder;  /* its output is one */
+    bool profile; /* it is made of exact counts */
 };
 
 static const struct format formats[] = {
-    {"perfetto", rv_export_perfetto, false},
-    {"sqlite", rv_export_sqlite, false},
-    {"csv", rv_export_csv, true},
+    {.name = "perfetto", .write = rv_export_perfetto},
+    {.name = "sqlite", .write = rv_export_sqlite},
+    {.name = "csv", .write = rv_export_csv, .folder = true},
+    {.name = "speedscope", .write = rv_export_speedscope, .profile = true},
+    {.name = "pprof", .write = rv_export_pprof, .profile = true},
 };
 
 struct args {
@@ -52,7 +55,8 @@ static int parse(int argc, char **argv, struct args *a) {
         case 'F':
             a->format = format_of(optarg);
             if (!a->format)
-                return retro_usage(cmd, "--format %s is none of perfetto, sqlite, csv", optarg);
+                return retro_usage(
+                    cmd, "--format %s is none of perfetto, sqlite, csv, speedscope, pprof", optarg);
             break;
         case 'o': a->output = optarg; break;
         case 'f': a->force = true; break;
@@ -122,28 +126,71 @@ static void say(const struct args *a, const struct rv_guest_run *run) {
                run->system_note);
 }
 
+static int write_out(const struct args *a, struct rv_export *x, struct rv_err *err) {
+    x->reader = rv_timeline_reader(a->ask.timeline);
+    x->name = a->path;
+    return a->format->folder ? write_folder(a, x, err) : write_file(a, x, err);
+}
+
+/* Ends as *interrupted says: at `upto`. */
+static int export_run(struct args *a, bool *interrupted, rv_icount *upto, struct rv_err *err) {
+    struct rv_guest_run *run = NULL;
+    struct rv_run_config config = {.timeline = a->ask.timeline,
+                                   .what = RV_RUN_ALL,
+                                   .progress = retro_ask_progress,
+                                   .ctx = &a->ask};
+    int r = rv_run_gather(&run, &config, err);
+    retro_ask_quiet(&a->ask);
+    if (!r) r = write_out(a, &(struct rv_export){.run = run}, err);
+    if (!r) say(a, run);
+    if (!r) {
+        *interrupted = run->interrupted;
+        *upto = run->end;
+    }
+    rv_run_free(run);
+    return r;
+}
+
+static int export_profile(struct args *a, bool *interrupted, rv_icount *upto, struct rv_err *err) {
+    struct rv_tally *tally = NULL;
+    struct rv_guest *guest = NULL;
+    int r = retro_ask_guest(&a->ask, &guest, err);
+    struct rv_tally_config config = {.timeline = a->ask.timeline,
+                                     .guest = guest,
+                                     .to = RV_NEVER,
+                                     .progress = retro_ask_progress,
+                                     .ctx = &a->ask};
+    if (!r) r = rv_tally_gather(&tally, &config, err);
+    retro_ask_quiet(&a->ask);
+    if (!r) r = write_out(a, &(struct rv_export){.tally = tally}, err);
+    if (!r && !a->ask.quiet) {
+        char n[3][32];
+        printf("exported %s instructions to %s: %s functions in %s processes\n",
+               retro_group(tally->total, n[0]), a->output, retro_group(tally->functions, n[1]),
+               retro_group(tally->processes, n[2]));
+    }
+    if (!r) {
+        *interrupted = tally->interrupted;
+        *upto = tally->upto;
+    }
+    rv_tally_free(tally);
+    rv_guest_free(guest);
+    return r;
+}
+
 static int export_main(int argc, char **argv) {
     struct args a;
     struct rv_err err = {0};
-    struct rv_guest_run *run = NULL;
+    bool interrupted = false;
+    rv_icount upto = 0;
     int status = parse(argc, argv, &a);
     if (status != RETRO_OK) return status;
     int r = check_output(&a, &err);
     if (r) return retro_error(&err);
     r = retro_ask_open(&a.ask, a.path, "looking", &err);
-    struct rv_run_config config = {.timeline = a.ask.timeline,
-                                   .what = RV_RUN_ALL,
-                                   .progress = retro_ask_progress,
-                                   .ctx = &a.ask};
-    if (!r) r = rv_run_gather(&run, &config, &err);
-    retro_ask_quiet(&a.ask);
-    if (!r) {
-        struct rv_export x = {.run = run, .reader = rv_timeline_reader(a.ask.timeline)};
-        r = a.format->folder ? write_folder(&a, &x, &err) : write_file(&a, &x, &err);
-    }
-    if (!r) say(&a, run);
-    if (!r && run->interrupted) status = retro_ask_interrupted(&a.ask, run->end);
-    rv_run_free(run);
+    if (!r) r = (a.format->profile ? export_profile : export_run)(&a, &interrupted, &upto, &err);
+    fflush(stdout);
+    if (!r && interrupted) status = retro_ask_interrupted(&a.ask, upto);
     r = retro_ask_close(&a.ask, r, &err);
     return r ? r : status;
 }

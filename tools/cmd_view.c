@@ -115,16 +115,6 @@ static int sample_all(struct args *a, const rv_icount *at, struct rv_page_state 
     return r;
 }
 
-static int find_range(struct args *a, struct rv_err *err) {
-    struct rv_moment at;
-    int r = 0;
-    if (a->from_text) r = retro_ask_position(&a->ask, a->from_text, &at, err);
-    if (!r && a->from_text) a->from = at.icount;
-    if (!r && a->to_text) r = retro_ask_position(&a->ask, a->to_text, &at, err);
-    if (!r && a->to_text) a->to = at.icount;
-    return r;
-}
-
 static int time_at(struct args *a, rv_icount at, rv_ns *time, struct rv_err *err) {
     struct rv_arrival arrival;
     int r = rv_timeline_seek(a->ask.timeline, (struct rv_moment){at, 0}, &arrival, err);
@@ -304,7 +294,7 @@ static int view_main(int argc, char **argv) {
                                    .what = RV_RUN_ALL,
                                    .progress = retro_ask_progress,
                                    .ctx = &a.ask};
-    if (!r) r = find_range(&a, &err);
+    if (!r) r = retro_ask_range(&a.ask, a.from_text, a.to_text, &a.from, &a.to, &err);
     if (!r) r = rv_run_gather(&run, &config, &err);
     if (!r) r = build(&a, run, &page, &err);
     retro_ask_quiet(&a.ask);

@@ -27,3 +27,4 @@ BUILD_PACKAGES="gcc libc6-dev cmake make pkg-config liblz4-dev libxxhash-dev lib
 GUEST_PACKAGES="busybox-static cpio"
 LAB_PACKAGES="python3 busybox-static cpio qemu-system-x86 seabios bochs bochs-term bochsbios vgabios isolinux
     syslinux-common genisoimage"
+PAGE_PACKAGES="chromium chromium-driver fonts-dejavu-core"

@@ -87,16 +87,11 @@ static void seek_data(struct rv_gdb_search *q, const struct rv_gdb_point *p, str
 }
 
 /* A breakpoint is an address, whichever program is there: the process that runs now is often not
- * the one that is meant. Only the upper half is the same in all of them (a kernel's): there it
- * means the code that stands behind the address now, which tells where to look. */
-static void seek_code(struct rv_gdb_search *q, const struct rv_gdb_point *p, struct rv_machine *m,
-                      const struct rv_x86 *x) {
-    struct rv_watchpoint w = {.addr = p->addr, .len = 1, .access = RV_WATCH_EXEC};
-    rv_gpa pa = p->addr;
-    bool shared = p->addr >> 63;
-    w.physical = p->physical || (shared && rv_gdb_translate(rv_machine_ram(m), x, p->addr, &pa));
-    if (w.physical) w.addr = pa;
-    seek_out(q, &w, w.physical ? ram_page(m, pa) : RV_ANYWHERE);
+ * the one that is meant. */
+static void seek_code(struct rv_gdb_search *q, const struct rv_gdb_point *p, struct rv_machine *m) {
+    struct rv_watchpoint w = {
+        .addr = p->addr, .len = 1, .access = RV_WATCH_EXEC, .physical = p->physical};
+    seek_out(q, &w, p->physical ? ram_page(m, p->addr) : RV_ANYWHERE);
 }
 
 static bool holds(const struct rv_gdb_point *p, enum rv_gdb_view view, struct rv_machine *m) {
@@ -132,7 +127,10 @@ void rv_gdb_search_begin(struct rv_gdb_search *q, const struct rv_gdb_points *p,
     struct rv_gdb_cpu cpu;
     rv_gdb_state(m, &cpu);
     for (size_t i = 0; i < p->n; i++)
-        (is_watch(&p->v[i]) ? seek_data : seek_code)(q, &p->v[i], m, &cpu.x);
+        if (is_watch(&p->v[i]))
+            seek_data(q, &p->v[i], m, &cpu.x);
+        else
+            seek_code(q, &p->v[i], m);
     q->search = (struct rv_search){.sought = q->sought, .n = q->n, .accept = accept, .ctx = q};
 }
 

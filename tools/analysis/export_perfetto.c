@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "perfetto.pb-c.h"
+#include "tools/analysis/printed.h"
 #include "tools/analysis/tables.h"
 #include "tools/analysis/utf8.h"
 
@@ -373,19 +374,23 @@ static void put_traps(struct out *o) {
 }
 
 static void put_console(struct out *o) {
-    const struct rv_guest_run *r = o->run;
+    struct rv_printed lines;
     int64_t printed = 0;
-    for (size_t i = 0; i < r->consoles; i++) {
-        const struct rv_run_console *c = &r->console[i];
-        uint32_t len = c->len;
-        while (len && (c->data[len - 1] == '\n' || c->data[len - 1] == '\r')) len--;
-        annotation notes[] = {note_int("position", (int64_t)c->at), note_int("bytes", c->len)};
+    rv_printed_make(&lines, o->run);
+    for (size_t i = 0; i < lines.n; i++) {
+        const struct rv_printed_line *l = &lines.line[i];
+        const uint8_t *data = lines.text.data + l->start;
+        size_t len = l->len;
+        while (len && (data[len - 1] == '\n' || data[len - 1] == '\r')) len--;
+        annotation notes[] = {note_int("position", (int64_t)l->at),
+                              note_int("bytes", (int64_t)l->len)};
         if (len)
-            put_event(o, INSTANT, TRACK_CONSOLE, c->time, utf8(o, 0, c->data, len), "console",
-                      notes, 2);
-        printed += c->len;
-        put_count(o, TRACK_PRINTED, c->time, printed);
+            put_event(o, INSTANT, TRACK_CONSOLE, l->time, utf8(o, 0, data, len), "console", notes,
+                      2);
+        printed += (int64_t)l->len;
+        put_count(o, TRACK_PRINTED, l->time, printed);
     }
+    rv_printed_release(&lines);
 }
 
 static void put_marks(struct out *o) {

@@ -6,10 +6,11 @@
 #include <string.h>
 #include <xxhash.h>
 
+#include "tools/analysis/printed.h"
 #include "tools/analysis/utf8.h"
 
 #define TEXT_MAX     2000u /* bytes of one string */
-#define CONSOLE_MAX  4000u /* pieces */
+#define CONSOLE_MAX  4000u /* lines */
 #define DENSITY_BINS 600u
 
 /* ---- JSON ---- */
@@ -249,6 +250,7 @@ struct page {
     const struct rv_page_config *c;
     struct strings strings;
     struct json json;
+    struct rv_printed lines;
     uint32_t density[2][DENSITY_BINS]; /* by time, by position */
 };
 
@@ -494,22 +496,21 @@ static void put_notes(struct page *p, const char *name, struct notes *n, const c
 }
 
 static void put_console(struct page *p) {
-    const struct rv_guest_run *r = p->run;
     struct notes n = {0};
     struct json *j = &p->json;
-    size_t skip = r->consoles > CONSOLE_MAX ? r->consoles - CONSOLE_MAX : 0;
-    for (size_t i = 0; i < r->consoles; i++) {
-        const struct rv_run_console *c = &r->console[i];
+    const struct rv_printed *l = &p->lines;
+    size_t skip = l->n > CONSOLE_MAX ? l->n - CONSOLE_MAX : 0;
+    for (size_t i = 0; i < l->n; i++) {
+        const struct rv_printed_line *c = &l->line[i];
         if (skip && i >= CONSOLE_MAX / 2 && i < CONSOLE_MAX / 2 + skip) continue;
-        add_note(p, &n, c->at, c->time, intern(&p->strings, c->data, c->len), c->task);
+        add_note(p, &n, c->at, c->time, intern(&p->strings, l->text.data + c->start, c->len),
+                 c->task);
     }
-    n.s.total = n.s.n + skip;
     key(j, "console");
     open(j, '{');
-    size_t total = n.s.total;
+    named_number(j, "all", n.s.n + skip);
     n.s.total = n.s.n; /* none are put together */
     put_times(j, &n.s, false);
-    named_number(j, "all", total);
     put_indices(j, "text", n.text, n.s.n);
     key(j, "task");
     open(j, '[');
@@ -646,6 +647,7 @@ void rv_page_data(struct rv_buf *out, const struct rv_export *x, const struct rv
     p->json.out = out;
     p->strings.json.out = &p->strings.out;
     intern(&p->strings, "", 0); /* number 0 */
+    rv_printed_make(&p->lines, x->run);
     open(&p->json, '{');
     put_head(p, rv_trace_reader_header(x->reader));
     put_tasks(p);
@@ -667,6 +669,7 @@ void rv_page_data(struct rv_buf *out, const struct rv_export *x, const struct rv
     rv_buf_release(&p->strings.out);
     rv_buf_release(&p->strings.scratch);
     free(p->strings.slot);
+    rv_printed_release(&p->lines);
     free(p);
 }
 
@@ -699,8 +702,11 @@ size_t rv_page_places(const struct rv_guest_run *r, rv_icount from, rv_icount to
      * rest. */
     for (size_t i = 0, k = stride(r->execs, share); i < r->execs; i += k)
         add_place(&p, r->exec[i].at);
-    for (size_t i = 0, k = stride(r->consoles, share); i < r->consoles; i += k)
-        add_place(&p, r->console[i].at);
+    struct rv_printed lines;
+    rv_printed_make(&lines, r);
+    for (size_t i = 0, k = stride(lines.n, share); i < lines.n; i += k)
+        add_place(&p, lines.line[i].at);
+    rv_printed_release(&lines);
     for (size_t i = 0, k = stride(r->marks, share); i < r->marks; i += k)
         add_place(&p, r->mark[i].at);
     for (size_t i = 0, k = stride(r->syscalls, 2 * share); i < r->syscalls; i += k)

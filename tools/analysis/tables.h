@@ -4,6 +4,7 @@
 #define RV_ANALYSIS_TABLES_H
 
 #include "tools/analysis/run.h"
+#include "tools/analysis/tally.h"
 #include "trace-format/reader.h"
 
 enum rv_cell_kind {
@@ -28,8 +29,10 @@ struct rv_column {
 
 /* What is exported. */
 struct rv_export {
-    const struct rv_guest_run *run;
-    const struct rv_trace_reader *reader;
+    const struct rv_guest_run *run;       /* NULL: for profiles */
+    const struct rv_tally *tally;         /* for profiles only */
+    const struct rv_trace_reader *reader; /* of the recording */
+    const char *name;                     /* of the recording, for people */
 };
 
 #define RV_COLUMNS_MAX 24
@@ -54,5 +57,8 @@ int rv_export_sqlite(const struct rv_export *x, const char *path, struct rv_err 
 int rv_export_csv(const struct rv_export *x, const char *dir, struct rv_err *err);
 /* Writes a Perfetto trace (protobuf) to a new file. */
 int rv_export_perfetto(const struct rv_export *x, const char *path, struct rv_err *err);
+/* The tally as a file for speedscope (JSON), and for pprof (protobuf, gzip). */
+int rv_export_speedscope(const struct rv_export *x, const char *path, struct rv_err *err);
+int rv_export_pprof(const struct rv_export *x, const char *path, struct rv_err *err);
 
 #endif

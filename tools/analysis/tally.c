@@ -64,6 +64,42 @@ static void add(struct sums *s, uint64_t process, const struct code *c, uint64_t
     k->instructions += instructions;
 }
 
+/* ---- code ---- */
+
+struct codes {
+    struct rv_tally_code *v; /* a hash; times 0: free */
+    size_t n, room;          /* room is a power of two */
+};
+
+static struct rv_tally_code *find_code(struct rv_tally_code *v, size_t room,
+                                       const struct rv_tally_code *c) {
+    uint64_t h = (c->address * 8 ^ c->bytes ^ (uint64_t)c->file << 48) * 0x9e3779b97f4a7c15ull;
+    size_t i = (size_t)(h >> 20) & (room - 1);
+    while (v[i].times &&
+           !(v[i].address == c->address && v[i].bytes == c->bytes && v[i].file == c->file))
+        i = (i + 1) & (room - 1);
+    return &v[i];
+}
+
+static void add_code(struct codes *s, const struct rv_tally_code *c) {
+    if (2 * s->n >= s->room) {
+        size_t room = s->room ? 2 * s->room : 4096;
+        struct rv_tally_code *grown = rv_alloc(room * sizeof *grown);
+        for (size_t i = 0; i < s->room; i++)
+            if (s->v[i].times) *find_code(grown, room, &s->v[i]) = s->v[i];
+        free(s->v);
+        s->v = grown;
+        s->room = room;
+    }
+    struct rv_tally_code *k = find_code(s->v, s->room, c);
+    if (k->times) {
+        k->times += c->times;
+        return;
+    }
+    *k = *c;
+    s->n++;
+}
+
 /* ---- one piece ---- */
 
 struct task {
@@ -79,7 +115,8 @@ struct gather {
     struct rv_programs *programs;
     uint64_t at_switch, at_exec, at_map; /* addresses; 0: none */
     struct sums sums;                    /* process: index + 1 */
-    size_t room;                         /* of tally->process */
+    struct codes codes;
+    size_t room; /* of tally->process */
 };
 
 struct state {
@@ -87,6 +124,7 @@ struct state {
     size_t tasks, room;
     struct rv_mappings mappings;
     struct sums sums; /* process: number of the task */
+    struct codes codes;
     const struct gather *g;
 };
 
@@ -153,37 +191,53 @@ static bool on_hit(void *ctx, void *state, struct rv_machine *m, const struct rv
     return false;
 }
 
-static struct code kernel_code(const struct gather *g, uint64_t va) {
-    if (g->kernel && va >= IMAGE && va < MODULES)
-        return (struct code){.module = "[kernel]",
-                             .symbol = rv_symbols_at(rv_linux_symbols(g->kernel), va)};
-    for (unsigned i = 0; i < rv_guest_files(g->config->guest); i++) {
-        struct rv_guest_file f = rv_guest_file(g->config->guest, i);
-        const struct rv_symbol *y = rv_symbols_at(f.prog->symbols, va - f.bias);
-        if (y && (f.placed || !g->kernel)) return (struct code){.module = f.path, .symbol = y};
-    }
-    if (!g->kernel) return (struct code){.module = "[guest]"};
-    return (struct code){.module = va >= MODULES ? "[module]" : "[boot]"};
+/* Takes note that code ran which belongs to a file of the user's, if it does. */
+static void note_code(struct state *s, uint32_t file, uint64_t address, const struct rv_count *c) {
+    if (!s->g->config->code) return;
+    struct rv_tally_code code = {
+        .file = file, .address = address, .bytes = c->bytes, .times = c->times};
+    add_code(&s->codes, &code);
 }
 
-static struct code user_code(const struct gather *g, const struct state *s,
-                             const struct rv_count *c) {
+static struct code kernel_code(struct state *s, const struct rv_count *c) {
+    const struct gather *g = s->g;
+    if (g->kernel && c->va >= IMAGE && c->va < MODULES) {
+        note_code(s, RV_TALLY_KERNEL, c->va, c);
+        return (struct code){.module = "[kernel]",
+                             .symbol = rv_symbols_at(rv_linux_symbols(g->kernel), c->va)};
+    }
+    for (unsigned i = 0; i < rv_guest_files(g->config->guest); i++) {
+        struct rv_guest_file f = rv_guest_file(g->config->guest, i);
+        const struct rv_symbol *y = rv_symbols_at(f.prog->symbols, c->va - f.bias);
+        if (!y || (!f.placed && g->kernel)) continue;
+        note_code(s, i, c->va - f.bias, c);
+        return (struct code){.module = f.path, .symbol = y};
+    }
+    if (!g->kernel) return (struct code){.module = "[guest]"};
+    return (struct code){.module = c->va >= MODULES ? "[module]" : "[boot]"};
+}
+
+static struct code user_code(struct state *s, const struct rv_count *c) {
     uint64_t address;
-    if (!g->kernel) {
-        struct code k = kernel_code(g, c->va);
+    if (!s->g->kernel) {
+        struct code k = kernel_code(s, c);
         k.user = true;
         return k;
     }
     const struct rv_mapping *m = rv_mappings_at(&s->mappings, c->cr3 & ADDRESS, c->va);
     if (!m) return (struct code){.module = "[anonymous]", .user = true};
-    return (struct code){.module = m->program->path,
-                         .symbol = rv_mapping_function(m, c->va, &address),
-                         .user = true};
+    struct code code = {.module = m->program->path,
+                        .symbol = rv_mapping_function(m, c->va, &address),
+                        .user = true};
+    for (unsigned i = 0; i < rv_guest_files(s->g->config->guest); i++)
+        if (rv_guest_file(s->g->config->guest, i).prog == m->program->prog)
+            note_code(s, i, address, c);
+    return code;
 }
 
 static void on_count(void *ctx, const struct rv_count *c) {
     struct state *s = ctx;
-    struct code code = c->user ? user_code(s->g, s, c) : kernel_code(s->g, c->va);
+    struct code code = c->user ? user_code(s, c) : kernel_code(s, c);
     add(&s->sums, c->tag, &code, (uint64_t)c->insns * c->times);
 }
 
@@ -201,6 +255,7 @@ static void on_drop(void *ctx, void *state) {
     rv_mappings_release(&s->mappings);
     free(s->task);
     free(s->sums.v);
+    free(s->codes.v);
     free(s);
 }
 
@@ -234,6 +289,8 @@ static int on_merge(void *ctx, void *state, const struct rv_piece *piece, struct
         if (!*p) *p = process_of(g, &s->task[k->process], k->process != 0);
         add(&g->sums, *p, &k->code, k->instructions);
     }
+    for (size_t i = 0; i < s->codes.room; i++)
+        if (s->codes.v[i].times) add_code(&g->codes, &s->codes.v[i]);
     free(process);
     on_drop(ctx, s);
     return 0;
@@ -368,6 +425,21 @@ static void put_function(struct rv_tally *y, const struct code *c) {
     f->address = c->symbol->addr;
 }
 
+static int by_address(const void *pa, const void *pb) {
+    const struct rv_tally_code *a = pa, *b = pb;
+    if (a->file != b->file) return a->file < b->file ? -1 : 1;
+    if (a->address != b->address) return a->address < b->address ? -1 : 1;
+    return a->bytes < b->bytes ? -1 : a->bytes > b->bytes;
+}
+
+static void finish_code(struct gather *g) {
+    struct rv_tally *y = g->tally;
+    y->code = g->codes.v;
+    for (size_t i = 0; i < g->codes.room; i++)
+        if (y->code[i].times) y->code[y->codes++] = y->code[i];
+    if (y->codes) qsort(y->code, y->codes, sizeof *y->code, by_address);
+}
+
 static void finish(struct gather *g) {
     struct rv_tally *y = g->tally;
     size_t n = 0;
@@ -399,6 +471,7 @@ int rv_tally_gather(struct rv_tally **out, const struct rv_tally_config *config,
     g.tally->arena = rv_arena_new();
     if (g.kernel) g.programs = rv_programs_new(config->guest);
     int r = pass(&g, err);
+    finish_code(&g);
     if (!r) finish(&g);
     free(g.sums.v);
     rv_programs_free(g.programs);
@@ -415,6 +488,7 @@ void rv_tally_free(struct rv_tally *t) {
     free(t->process);
     free(t->function);
     free(t->entry);
+    free(t->code);
     rv_arena_free(t->arena);
     free(t);
 }

@@ -31,11 +31,22 @@ struct rv_tally_entry {
     uint64_t instructions;
 };
 
+/* Code that ran, of a file that the user gave or of the kernel: each instruction in it `times`.
+ * Parts may overlap; they add up. */
+struct rv_tally_code {
+    uint32_t file; /* rv_guest_file(), or RV_TALLY_KERNEL */
+    uint32_t bytes;
+    uint64_t address; /* as linked; of the kernel: in memory */
+    uint64_t times;
+};
+#define RV_TALLY_KERNEL UINT32_MAX
+
 struct rv_tally {
     struct rv_tally_process *process;   /* by instructions, most first; so are the others */
     struct rv_tally_function *function; /* over all processes */
     struct rv_tally_entry *entry;
-    size_t processes, functions, entries;
+    struct rv_tally_code *code; /* by file and address; when asked for */
+    size_t processes, functions, entries, codes;
     uint64_t total;
     bool interrupted;
     rv_icount upto;         /* counted before here */
@@ -46,6 +57,7 @@ struct rv_tally_config {
     struct rv_timeline *timeline;
     const struct rv_guest *guest; /* of that timeline */
     rv_icount from, to;           /* to: RV_NEVER is the end */
+    bool code;                    /* rv_tally.code is wanted */
     /* Told now and then; may be NULL. Interruption is by the timeline's own callback: the tally is
      * then of what came before `upto`. */
     void (*progress)(void *ctx, rv_icount done, rv_icount total);

@@ -8,7 +8,7 @@ _retro() {
     case $prev in
     -e | --engine) COMPREPLY=($(compgen -W "auto translate interpret kvm kvm-nested kvm-direct" -- "$cur")); return ;;
     --view) COMPREPLY=($(compgen -W "64 32 16" -- "$cur")); return ;;
-    -F | --format) COMPREPLY=($(compgen -W "perfetto sqlite csv" -- "$cur")); return ;;
+    -F | --format) COMPREPLY=($(compgen -W "perfetto sqlite csv speedscope pprof" -- "$cur")); return ;;
     --pace) COMPREPLY=($(compgen -W "auto wall free" -- "$cur")); return ;;
     -k | --kind)
         if [ "$cmd" = events ]; then

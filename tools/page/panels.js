@@ -302,8 +302,9 @@ class App {
       box.append(el('h4', '', 'Call stack'));
       const list = el('ol', 'stack');
       s.stack.forEach((f, i) => {
-        const li = el('li'), what = el('span', '', m.s[f[0]] || m.s[f[1]]);
-        if (m.s[f[0]]) what.append(el('span', 'where', m.s[f[1]]));
+        const li = el('li'), name = m.s[f[0]];
+        const known = name && !name.startsWith('('), what = el('span', '', known ? name : `${m.s[f[1]]} ${name}`);
+        if (known) what.append(el('span', 'where', m.s[f[1]]));
         li.append(el('span', '', String(i)), what);
         list.append(li);
       });
@@ -329,7 +330,7 @@ class App {
     const position = parsePosition(text);
     if (!isNaN(position) && position <= m.end) found.push({kind: 'go to', what: `instruction ${group(position)}`, at: position, go: () => this.goPosition(position)});
     m.tasks.forEach((t, i) => {
-      if (t.tid && (has(t.comm) || has(t.args) || String(t.tid) === needle) && found.length < limit)
+      if (t.tid && (has(t.comm) || has(t.args) || has(t.exe) || String(t.tid) === needle) && found.length < limit)
         found.push({kind: 'process', what: `${m.s[t.comm]} ${t.tid}${t.args ? '  ' + m.s[t.args] : ''}`, at: t.start, ns: t.startNs, go: () => this.goTask(i)});
     });
     const names = m.s.map(s => s.toLowerCase().includes(needle));

@@ -2,10 +2,10 @@
  * of pixels, one thing is drawn. */
 
 const GUTTER = 178, AXIS = 26, ROW = 22, GAP = 8;
-/* Told apart by people who see colours differently, on light and on dark. */
+/* For processes; green and orange are taken by system calls and exceptions. */
 const HUES = {
-  light: ['#3b6fd4', '#c2571a', '#2a8a63', '#9a4fb5', '#b0304f', '#7a6a14', '#1f8fa8', '#6b5bd2'],
-  dark: ['#79a6ff', '#f0955a', '#5ccb9b', '#cf8ee6', '#f27d98', '#cdbb55', '#5fcadf', '#a99cff'],
+  light: ['#3b6fd4', '#9a4fb5', '#b0304f', '#7a6a14', '#1f8fa8', '#6b5bd2', '#8a5a44', '#4a5d8f'],
+  dark: ['#79a6ff', '#cf8ee6', '#f27d98', '#cdbb55', '#5fcadf', '#a99cff', '#c99a80', '#9db3e6'],
 };
 const KINDS = {
   call: {light: '#2a8a63', dark: '#5ccb9b', name: 'system call'},

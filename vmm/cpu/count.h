@@ -15,7 +15,8 @@ struct rv_count {
     uint64_t va;    /* linear address of the first; RV_COUNT_NOWHERE */
     rv_gpa pa;      /* and physical; RV_COUNT_NOWHERE */
     uint32_t bytes; /* of all of them, within one page but for an instruction that crosses */
-    uint32_t insns;
+    uint32_t insns; /* 0, with bytes 0: the instruction at va was come to so often without being
+                       executed, because it faulted or the run ended before it */
     uint64_t times; /* each was executed; at least 1 */
     bool user;      /* at privilege level 3 */
 };

@@ -16,8 +16,17 @@ enum rv_quirk {
      * it (SDM 3A 3.4.5.1 has them set). */
     RV_QUIRK_NOT_ACCESSED = 1 << 1,
     RV_QUIRK_NO_RF_UD = 1 << 2,
+    /* FXSAVE leaves bytes alone that the manual calls reserved: those behind each ST register; and
+     * FOP's (SDM vol. 1, table 10-2). */
+    RV_QUIRK_FXSAVE_GAPS = 1 << 3,
+    RV_QUIRK_FXSAVE_NO_FOP = 1 << 4,
+    /* Where the last x87 instruction was, what it was and what it accessed, reads as zero unless an
+     * exception is pending (SDM vol. 1, 8.1.8 and 8.1.9 let processors do so for some). */
+    RV_QUIRK_X87_NO_FIP = 1 << 5,
+    RV_QUIRK_X87_NO_FDP = 1 << 6,
+    RV_QUIRK_X87_NO_FOP = 1 << 7,
 };
-#define RV_QUIRKS_KNOWN 7ull
+#define RV_QUIRKS_KNOWN 0xffull
 
 /* Finds out about this host's processor by running a few instructions on the nested engine. Errors
  * as that engine's create and run. */

@@ -12,10 +12,11 @@
 #include "vmm/cpu/interp/ops.h"
 #include "vmm/cpu/interp/watch.h"
 
-#define HASH_BITS  17
-#define HASH_SIZE  (1u << HASH_BITS)
-#define GRANULE    6 /* log2 of the bytes a bit of a page's coverage map stands for */
-#define MEMORY_MAX (512u << 20)
+#define HASH_BITS   17
+#define HASH_SIZE   (1u << HASH_BITS)
+#define LINEAR_SIZE (1u << 12)
+#define GRANULE     6 /* log2 of the bytes a bit of a page's coverage map stands for */
+#define MEMORY_MAX  (512u << 20)
 
 struct code_page {
     uint64_t covered;            /* bit n: a block has bytes in granule n */
@@ -24,6 +25,8 @@ struct code_page {
 
 struct rv_blocks {
     struct rv_block *hash[HASH_SIZE];
+    struct rv_block *linear[LINEAR_SIZE]; /* by the linear page they begin in */
+    struct rv_block *watched;
     struct code_page **pages; /* one a RAM page, NULL without code */
     struct rv_block *dead;    /* to be freed when surely no longer running; linked by hash_next */
     struct rv_block *first;   /* room for rv_block_first and for code outside RAM */
@@ -71,6 +74,10 @@ static struct rv_jump *jump_of(struct rv_interp *c, uint64_t va) {
     return &c->jumps[(va ^ va >> 15) & (RV_JUMP_SIZE - 1)];
 }
 
+static struct rv_block **linear_of(struct rv_blocks *bs, uint64_t va) {
+    return &bs->linear[va >> RV_PAGE_SHIFT & (LINEAR_SIZE - 1)];
+}
+
 static uint64_t granules(uint64_t from, uint64_t size) {
     unsigned a = (unsigned)(from & 0xfff) >> GRANULE;
     unsigned b = (unsigned)((from + size - 1) & 0xfff) >> GRANULE;
@@ -97,6 +104,12 @@ static void forget(struct rv_interp *c, struct rv_block *b) {
     struct rv_block **p = &bs->hash[hash_of(b->pa, b->va, b->mode)];
     while (*p != b) p = &(*p)->hash_next;
     *p = b->hash_next;
+    *b->linear_at = b->linear_next;
+    if (b->linear_next) b->linear_next->linear_at = b->linear_at;
+    if (b->watched) {
+        *b->watched_at = b->watched_next;
+        if (b->watched_next) b->watched_next->watched_at = b->watched_at;
+    }
     struct rv_jump *j = jump_of(c, b->va);
     if (j->b == b) j->b = NULL;
     unlink_page(bs, page_of(c, b->pa), &b->in_page[0]);
@@ -141,20 +154,42 @@ void rv_block_written(struct rv_interp *c, uint64_t offset, uint64_t size) {
     if (!covered) c->mmu->pages[page].code = false;
 }
 
+static void forget_one(struct rv_interp *c, struct rv_block *b) {
+    uint64_t page = page_of(c, b->pa);
+    forget(c, b);
+    if (!c->blocks->pages[page]->links) {
+        c->blocks->pages[page]->covered = 0;
+        c->mmu->pages[page].code = false;
+    }
+}
+
 void rv_block_forget_if(struct rv_interp *c, bool (*match)(const struct rv_block *, const void *),
                         const void *ctx) {
-    struct rv_blocks *bs = c->blocks;
     for (unsigned h = 0; h < HASH_SIZE; h++)
-        for (struct rv_block *b = bs->hash[h], *next; b; b = next) {
+        for (struct rv_block *b = c->blocks->hash[h], *next; b; b = next) {
             next = b->hash_next;
-            if (!match(b, ctx)) continue;
-            uint64_t page = page_of(c, b->pa);
-            forget(c, b);
-            if (!bs->pages[page]->links) {
-                bs->pages[page]->covered = 0;
-                c->mmu->pages[page].code = false;
-            }
+            if (match(b, ctx)) forget_one(c, b);
         }
+}
+
+void rv_block_forget_at(struct rv_interp *c, uint64_t va, uint64_t len,
+                        bool (*match)(const struct rv_block *, const void *), const void *ctx) {
+    /* A block reaches into the next page with its only instruction. */
+    uint64_t first = (va >> RV_PAGE_SHIFT) - 1, last = (va + len - 1) >> RV_PAGE_SHIFT;
+    if (last - first >= LINEAR_SIZE) {
+        rv_block_forget_if(c, match, ctx);
+        return;
+    }
+    for (uint64_t page = first; page != last + 1; page++)
+        for (struct rv_block *b = *linear_of(c->blocks, page << RV_PAGE_SHIFT), *next; b;
+             b = next) {
+            next = b->linear_next;
+            if (match(b, ctx)) forget_one(c, b);
+        }
+}
+
+void rv_block_forget_watched(struct rv_interp *c) {
+    while (c->blocks->watched) forget_one(c, c->blocks->watched);
 }
 
 static bool any(const struct rv_block *b, const void *ctx) {
@@ -244,6 +279,16 @@ static struct rv_block *decode_at(struct rv_interp *c, uint64_t va, uint64_t pa)
     unsigned h = hash_of(pa, va, c->mode);
     b->hash_next = bs->hash[h];
     bs->hash[h] = b;
+    b->linear_at = linear_of(bs, va);
+    b->linear_next = *b->linear_at;
+    if (b->linear_next) b->linear_next->linear_at = &b->linear_next;
+    *b->linear_at = b;
+    if (watched) {
+        b->watched_at = &bs->watched;
+        b->watched_next = bs->watched;
+        if (b->watched_next) b->watched_next->watched_at = &b->watched_next;
+        bs->watched = b;
+    }
     bs->memory += block_bytes(b);
     add_to_page(c, pa, crosses ? in_page : len, b, false);
     if (crosses) add_to_page(c, pa2, len - in_page, b, true);

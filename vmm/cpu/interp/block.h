@@ -53,10 +53,10 @@ void rv_block_flush(struct rv_interp *c);
 /* Forgets the blocks that match() picks. */
 void rv_block_forget_if(struct rv_interp *c, bool (*match)(const struct rv_block *, const void *),
                         const void *ctx);
-static inline bool rv_block_is_watched(const struct rv_block *b, const void *ctx) {
-    (void)ctx;
-    return b->watched;
-}
+/* The same of those alone that may hold bytes of a range of linear addresses; len is at least 1. */
+void rv_block_forget_at(struct rv_interp *c, uint64_t va, uint64_t len,
+                        bool (*match)(const struct rv_block *, const void *), const void *ctx);
+void rv_block_forget_watched(struct rv_interp *c);
 
 /* Decodes instructions at bytes[0..n) into out (room for max + 1), stopping at one that ends the
  * block, at max, or where the bytes end. Returns how many and *len bytes; 0 when even the first

@@ -24,11 +24,11 @@ struct space {
 
 /* How often a block was left before its instruction k, which begins at byte off. */
 struct cut {
-    uint64_t key; /* space, number, k, off: in an order that goes with visiting; 0: free */
+    uint64_t key; /* space, 1 + number, k, off: in an order that goes with visiting; 0: free */
     uint64_t times;
 };
 #define KEY(space, number, k, off)                                                                 \
-    ((uint64_t)(space) << 51 | (uint64_t)(number) << 19 | (uint64_t)(k) << 12 | (off))
+    ((uint64_t)(space) << 51 | ((uint64_t)(number) + 1) << 19 | (uint64_t)(k) << 12 | (off))
 _Static_assert(RV_BLOCK_INSNS < 1 << 7 && RV_COUNT_SPACES <= 1 << 13, "a key has room");
 
 #define CODE_HASH  (1u << 16)
@@ -220,10 +220,7 @@ void rv_count_left(struct rv_interp *c, rv_icount to) {
     const struct rv_block *b = t->open.b;
     uint64_t k = to - t->open.from;
     if (k == b->n) return;
-    if (k == 0)
-        c->hot.counts[t->open.number]--;
-    else
-        add_cut(t, KEY(t->now, t->open.number, k, b->insn[k].off));
+    add_cut(t, KEY(t->now, t->open.number, k, k ? b->insn[k].off : 0));
 }
 
 /* ---- on, off, and what was counted ---- */
@@ -308,6 +305,12 @@ static const struct cut *visit_code(const struct space *s, const struct code *k,
         insn = to;
         off = to_off;
         times -= cut->times;
+        count = (struct rv_count){.cr3 = s->cr3,
+                                  .va = k->va + off,
+                                  .pa = k->pa + off,
+                                  .times = cut->times,
+                                  .user = k->user};
+        each(ctx, &count);
     }
 }
 
@@ -321,7 +324,7 @@ void rv_count_visit(const struct rv_interp *c,
         const struct space *s = &t->space[i];
         for (uint32_t n = 0; n < t->codes && n < s->room; n++)
             if (s->n[n])
-                cut = visit_code(s, &t->code[n], s->n[n], cut, KEY(i, n + 1ull, 0, 0), each, ctx);
+                cut = visit_code(s, &t->code[n], s->n[n], cut, KEY(i, n + 1, 0, 0), each, ctx);
     }
     free(list);
 }

@@ -109,11 +109,13 @@ struct rv_block {
         struct rv_block *to;
     } chain[2];
     struct rv_block_link in_page[2]; /* in its page's list, and its tail's: they may be one */
-    struct rv_tb *tb[RV_TLB_SETS];   /* more about its translations */
-    struct rv_block **one;           /* a block for each instruction alone, where there was need */
-    uint32_t number[2];              /* what it is counted under, [1] in user mode; 0: none yet */
-    uint32_t trust;                  /* c->trust when its bytes were last known to be these */
-    uint8_t *bytes;                  /* what it was decoded from, behind insn; NULL: not kept */
+    struct rv_block *linear_next, **linear_at;   /* among those that begin in this linear page */
+    struct rv_block *watched_next, **watched_at; /* among the watched ones */
+    struct rv_tb *tb[RV_TLB_SETS];               /* more about its translations */
+    struct rv_block **one; /* a block for each instruction alone, where there was need */
+    uint32_t number[2];    /* what it is counted under, [1] in user mode; 0: none yet */
+    uint32_t trust;        /* c->trust when its bytes were last known to be these */
+    uint8_t *bytes;        /* what it was decoded from, behind insn; NULL: not kept */
     struct rv_insn insn[];
 };
 

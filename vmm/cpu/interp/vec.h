@@ -72,6 +72,13 @@ rv_thunk rv_thunk_get(struct rv_thunks *t, const struct rv_thunk_key *key);
 #define RV_FX_XMM   160
 #define RV_FX_USED  416 /* bytes in 64-bit mode; 288 outside */
 
+/* FOP, FIP and FDP as the guest is to see them. */
+struct rv_x87_last {
+    unsigned fop;
+    uint64_t fip, fdp;
+};
+struct rv_x87_last rv_x87_last(const struct rv_interp *c);
+
 #define RV_XMM_OFFSET(n) (uint16_t)(offsetof(struct rv_interp, x.fx) + RV_FX_XMM + 16u * (n))
 #define RV_MM_OFFSET(n)  (uint16_t)(offsetof(struct rv_interp, x.fx) + RV_FX_ST + 16u * (n))
 

@@ -19,8 +19,12 @@ static unsigned used_size(const struct rv_interp *c) { return c->mode & RV_MODE_
 
 static void image_store(const struct rv_interp *c, const struct rv_insn *i, uint8_t *out) {
     const uint8_t *fx = c->x.fx;
+    struct rv_x87_last last = rv_x87_last(c);
     memcpy(out, fx, RV_FX_USED);
     out[5] = 0;
+    rv_fx_set16(out, RV_FX_FOP, last.fop);
+    rv_fx_set64(out, RV_FX_FIP, last.fip);
+    rv_fx_set64(out, RV_FX_FDP, last.fdp);
     if (!(i->ext & EXT_WIDE)) {
         /* The upper halves hold FCS and FDS, which read as zero. */
         rv_fx_set32(out, RV_FX_FIP + 4, 0);
@@ -58,18 +62,30 @@ static uint64_t fx_operand(struct rv_interp *c, const struct rv_insn *i, bool wr
     return va;
 }
 
+/* Stores image[from, to) at its place. */
+static void store_part(struct rv_interp *c, const struct rv_insn *i, uint64_t va,
+                       const uint8_t *image, unsigned from, unsigned to) {
+    rv_store_bytes(c, i, va + from, image + from, to - from);
+}
+
 static void fxsave(struct rv_interp *c, const struct rv_insn *i) {
     uint64_t va = fx_operand(c, i, true);
     uint8_t buf[RV_FX_USED];
     image_store(c, i, buf);
     rv_probe_write(c, i, va, LEGACY_SIZE);
-    if (c->x.cr4 & RV_CR4_OSFXSR) {
-        rv_store_bytes(c, i, va, buf, used_size(c));
-    } else {
-        /* Without OSFXSR neither MXCSR nor the xmm registers take part. */
-        rv_store_bytes(c, i, va, buf, RV_FX_MXCSR);
-        rv_store_bytes(c, i, va + RV_FX_ST, buf + RV_FX_ST, 8 * 16);
+    uint64_t quirks = c->bus->quirks;
+    /* Without OSFXSR neither MXCSR nor the xmm registers take part. */
+    bool sse = c->x.cr4 & RV_CR4_OSFXSR;
+    if (sse && !(quirks & (RV_QUIRK_FXSAVE_GAPS | RV_QUIRK_FXSAVE_NO_FOP))) {
+        store_part(c, i, va, buf, 0, used_size(c));
+        return rv_next(c, i);
     }
+    bool fop = !(quirks & RV_QUIRK_FXSAVE_NO_FOP);
+    store_part(c, i, va, buf, 0, fop ? RV_FX_FIP : RV_FX_FOP);
+    store_part(c, i, va, buf, RV_FX_FIP, sse ? RV_FX_ST : RV_FX_MXCSR);
+    unsigned size = quirks & RV_QUIRK_FXSAVE_GAPS ? 10 : 16;
+    for (unsigned st = RV_FX_ST; st < RV_FX_XMM; st += 16) store_part(c, i, va, buf, st, st + size);
+    if (sse) store_part(c, i, va, buf, RV_FX_XMM, used_size(c));
     return rv_next(c, i);
 }
 

@@ -148,14 +148,25 @@ static unsigned full_tag(const uint8_t *fx, unsigned n) {
     return exponent == 0 || exponent == 0x7fff || !(mantissa >> 63) ? 2 : 0;
 }
 
+struct rv_x87_last rv_x87_last(const struct rv_interp *c) {
+    const uint8_t *fx = c->x.fx;
+    uint64_t quirks = rv_fx16(fx, RV_FX_FSW) & RV_FSW_PENDING ? 0 : c->bus->quirks;
+    return (struct rv_x87_last){
+        .fop = quirks & RV_QUIRK_X87_NO_FOP ? 0 : rv_fx16(fx, RV_FX_FOP),
+        .fip = quirks & RV_QUIRK_X87_NO_FIP ? 0 : rv_fx64(fx, RV_FX_FIP),
+        .fdp = quirks & RV_QUIRK_X87_NO_FDP ? 0 : rv_fx64(fx, RV_FX_FDP),
+    };
+}
+
 /* The four layouts of SDM vol. 1, figures 8-9 to 8-12. In the real-mode ones an address is split in
  * 16 low bits and the rest. */
 static unsigned env_store(const struct rv_interp *c, uint8_t *out, bool wide) {
     const uint8_t *fx = c->x.fx;
     bool protected = c->mode & (RV_MODE_PROT | RV_MODE_64);
-    unsigned tags = 0, fop = rv_fx16(fx, RV_FX_FOP);
+    struct rv_x87_last last = rv_x87_last(c);
+    unsigned tags = 0, fop = last.fop;
     for (unsigned n = 0; n < 8; n++) tags |= full_tag(fx, n) << 2 * n;
-    uint32_t fip = rv_fx32(fx, RV_FX_FIP), fdp = rv_fx32(fx, RV_FX_FDP);
+    uint32_t fip = (uint32_t)last.fip, fdp = (uint32_t)last.fdp;
     unsigned step = wide ? 4 : 2;
     if (wide) memset(out, 0xff, 28);
     rv_fx_set16(out, 0, rv_fx16(fx, RV_FX_FCW));

@@ -38,6 +38,20 @@ static bool touched(const struct rv_block *b, const void *watch) {
     return false;
 }
 
+/* Forgets the blocks that w's places cut. A translation may have put a physical place anywhere. */
+static void forget_touched(struct rv_interp *c, const struct rv_watch *w) {
+    for (size_t k = 0; k < w->n; k++) {
+        const struct rv_watchpoint *p = &w->point[k];
+        if (!(p->access & RV_WATCH_EXEC) || every(p)) continue;
+        if (!p->physical) {
+            rv_block_forget_at(c, p->addr, p->len, touched, w);
+            continue;
+        }
+        rv_block_forget_if(c, touched, w);
+        return;
+    }
+}
+
 static void describe(struct rv_interp *c, const struct rv_watch *w) {
     c->w.watch = w;
     c->w.every = c->w.exec = c->w.data = c->w.deliver = false;
@@ -53,9 +67,9 @@ static void describe(struct rv_interp *c, const struct rv_watch *w) {
 
 void rv_watch_set(struct rv_interp *c, const struct rv_watch *w) {
     /* Blocks that were cut for what is no longer watched stay as they are, but must not ask. */
-    if (c->w.exec) rv_block_forget_if(c, rv_block_is_watched, NULL);
+    rv_block_forget_watched(c);
     describe(c, w);
-    if (c->w.exec) rv_block_forget_if(c, touched, w);
+    if (c->w.exec) forget_touched(c, w);
     if (c->w.data) rv_mmu_flush(c);
     c->w.seen_count = 0;
     c->w.delivery_stop = false;

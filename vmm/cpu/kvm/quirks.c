@@ -5,20 +5,26 @@
 
 #include "vmm/cpu/engine.h"
 
-#define MEMORY (1u << 20)
-#define GDT    0x1000u
-#define IDT    0x2000u
-#define CODE   0x3000u
-#define ON_UD  0x3100u
-#define ON_DE  0x3200u
-#define STACK  0x8000u
-#define FAR_CS 0x18u
+#define MEMORY    (1u << 20)
+#define GDT       0x1000u
+#define IDT       0x2000u
+#define CODE      0x3000u
+#define ON_UD     0x3100u
+#define ON_DE     0x3200u
+#define FX        0x5000u /* what FXSAVE writes, among bytes that it finds there */
+#define NUMBER    0x5800u
+#define STACK     0x8000u
+#define FAR_CS    0x18u
+#define UNTOUCHED 0xaa
 
 /* In 32-bit protected mode. The first instructions may be interpreted: they must not matter. */
 static const uint8_t code[] = {
     0x90, 0x90, 0x90, 0x90, 0x90, 0x90,   0x90, 0x90, /* nop */
     0xea, 0x0f, 0x30, 0x00, 0x00, FAR_CS, 0x00,       /* ljmp FAR_CS, next */
-    0x0f, 0x0b,                                       /* next: ud2 */
+    0xdb, 0xe3,                                       /* next: fninit */
+    0xd9, 0x05, 0x00, 0x58, 0x00, 0x00,               /* fld dword [NUMBER] */
+    0x0f, 0xae, 0x05, 0x00, 0x50, 0x00,   0x00,       /* fxsave [FX] */
+    0x0f, 0x0b,                                       /* ud2 */
 };
 /* The handler of #UD goes on at a division by zero, that of #DE leaves the CPU. */
 static const uint8_t ud_handler[] = {
@@ -54,7 +60,9 @@ static void prepare(struct rv_ram *ram, struct rv_x86 *x) {
     memcpy(ram->host + CODE, code, sizeof code);
     memcpy(ram->host + ON_UD, ud_handler, sizeof ud_handler);
     memcpy(ram->host + ON_DE, de_handler, sizeof de_handler);
+    memset(ram->host + FX, UNTOUCHED, 512);
     rv_x86_reset(x);
+    x->cr4 = RV_CR4_OSFXSR;
     x->cr0 = RV_CR0_PE | RV_CR0_ET | RV_CR0_NE;
     x->gdt = (struct rv_dtr){.base = GDT, .limit = 0x1f};
     x->idt = (struct rv_dtr){.base = IDT, .limit = 0xff};
@@ -64,6 +72,20 @@ static void prepare(struct rv_ram *ram, struct rv_x86 *x) {
     x->gpr[RV_RSP] = STACK;
     x->rip = CODE;
     x->rflags = 2;
+}
+
+/* SDM vol. 1, table 10-2. */
+static uint64_t fxsave_quirks(const uint8_t *fx) {
+    static const uint8_t untouched[6] = {UNTOUCHED, UNTOUCHED, UNTOUCHED,
+                                         UNTOUCHED, UNTOUCHED, UNTOUCHED};
+    static const uint8_t zero[4];
+    uint64_t q = 0;
+    if (memcmp(fx + 32 + 10, untouched, 6) == 0) q |= RV_QUIRK_FXSAVE_GAPS;
+    if (memcmp(fx + 6, untouched, 2) == 0) q |= RV_QUIRK_FXSAVE_NO_FOP;
+    if (memcmp(fx + 6, zero, 2) == 0) q |= RV_QUIRK_X87_NO_FOP;
+    if (memcmp(fx + 8, zero, 4) == 0) q |= RV_QUIRK_X87_NO_FIP;
+    if (memcmp(fx + 16, zero, 4) == 0) q |= RV_QUIRK_X87_NO_FDP;
+    return q;
 }
 
 int rv_quirks_measure(uint64_t *quirks, struct rv_err *err) {
@@ -90,6 +112,7 @@ int rv_quirks_measure(uint64_t *quirks, struct rv_err *err) {
             if (!(x.gpr[RV_RCX] & RV_FL_RF)) *quirks |= RV_QUIRK_NO_RF;
             if (!(x.gpr[RV_RSI] & RV_FL_RF)) *quirks |= RV_QUIRK_NO_RF_UD;
             if (!(ram.host[GDT + FAR_CS + 5] & 1)) *quirks |= RV_QUIRK_NOT_ACCESSED;
+            *quirks |= fxsave_quirks(ram.host + FX);
         }
         e->ops->destroy(e);
     }
