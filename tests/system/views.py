@@ -173,6 +173,7 @@ def test_diff_of_a_debian_guest(folder):
     assert '"e" (0x65)' in d["input"]["a"]["text"] and '"a" (0x61)' in d["input"]["b"]["text"], d
     i = d["instruction"]
     assert i["exact"] and i["instruction"] == "in al, dx" and "0x3f8" in i["why"], i
+    assert i["where"].startswith("io_serial_in+0x") and "process" in i["where"], i["where"]
     assert d["input"]["a"]["position"] < i["position"] < d["memory"]["position"]
     assert "hello" in d["output"]["a"]["data"] and "hallo" in d["output"]["b"]["data"]
 
