@@ -77,6 +77,7 @@ int rv_record_begin(struct rv_record **out, const struct rv_record_config *confi
     };
     unsigned n_devices = 0;
     const struct rv_dev_ops *const *models = rv_pc_models(&n_devices);
+    if (mc->devices) n_devices = mc->devices;
     struct rv_trace_device *devices = rv_alloc(n_devices * sizeof *devices);
     for (unsigned i = 0; i < n_devices; i++)
         devices[i] =

@@ -18,14 +18,14 @@ struct rv_page_set {
     uint32_t n;
 };
 
-/* Lines of 64 bytes of linear addresses, whichever address space, in rising order: bits 6 to 37 of
- * the address, so that addresses 256 GiB apart are not told apart. */
+/* Lines of 8 bytes of linear addresses, whichever address space, in rising order: bits 3 to 34 of
+ * the address, so that addresses 32 GiB apart are not told apart. */
 struct rv_line_set {
     uint32_t *line;
     uint32_t n;
     bool anywhere; /* also where it is not known */
 };
-#define RV_LINE 64u
+#define RV_LINE 8u
 
 struct rv_epoch {
     rv_icount from; /* to the next one's from, or the end */

@@ -50,12 +50,13 @@ static int load_image(struct rv_replay *r, const struct rv_trace_image *ti, cons
 static int check_devices(const struct rv_trace_header *h, const char *name, struct rv_err *err) {
     unsigned n;
     const struct rv_dev_ops *const *models = rv_pc_models(&n);
-    if (h->device_count != n)
+    /* Later versions only add devices: an older machine has fewer. */
+    if (h->device_count > n || !h->device_count)
         return rv_fail(err, RV_E_UNSUPPORTED,
                        "%s: recorded on a machine with %zu devices, this build has %u; replay it "
-                       "with Retrovisor %s",
+                       "with Retrovisor %.40s",
                        name, h->device_count, n, h->tool_version);
-    for (unsigned i = 0; i < n; i++)
+    for (unsigned i = 0; i < h->device_count; i++)
         if (strcmp(models[i]->name, h->devices[i].name) != 0 ||
             models[i]->version != h->devices[i].version)
             return rv_fail(err, RV_E_UNSUPPORTED,
@@ -86,6 +87,7 @@ static int build(struct rv_replay *r, const struct rv_replay_config *config,
         .rate = h->rate,
         .by_trap = option(h, RV_OPTION_BY_TRAP, 0),
         .quirks = option(h, RV_OPTION_QUIRKS, 0),
+        .devices = (unsigned)h->device_count,
         .digest_every = option(h, RV_OPTION_DIGEST_EVERY, 0),
         .boot = {.cmdline = h->command_line},
     };

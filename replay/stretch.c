@@ -16,7 +16,8 @@ static bool may_hold(const struct rv_sought *sought, size_t n, const struct rv_e
             if (rv_line_set_meets(&e->lines, p->watch.addr, p->watch.len)) return true;
             continue;
         }
-        if (p->page == RV_ANYWHERE || (p->watch.access & (RV_WATCH_READ | RV_WATCH_DELIVER)))
+        if (p->page == RV_ANYWHERE || (p->watch.access & (RV_WATCH_READ | RV_WATCH_DELIVER |
+                                                          RV_WATCH_CALL | RV_WATCH_RETURN)))
             return true;
         if ((p->watch.access & RV_WATCH_WRITE) && rv_page_set_has(&e->written, p->page))
             return true;

@@ -8,7 +8,6 @@
 
 #include "tools/analysis/flame.h"
 #include "tools/analysis/tally.h"
-#include "tools/analysis/utf8.h"
 #include "vmm/base/buf.h"
 
 struct args {
@@ -137,15 +136,6 @@ static void print_processes(const struct args *a, const struct rv_tally *t) {
     printf("%18s                 total\n", retro_group(total, n));
 }
 
-/* A guest's text as JSON. */
-static json_t *text(const char *s) {
-    struct rv_buf b = {0};
-    rv_utf8_put(&b, (const uint8_t *)s, strlen(s));
-    json_t *o = json_stringn((const char *)b.data, b.len);
-    rv_buf_release(&b);
-    return o;
-}
-
 static void print_json(const struct args *a, const struct rv_tally *t) {
     uint64_t total = 0;
     for (size_t i = 0; i < t->entries; i++) {
@@ -156,9 +146,9 @@ static void print_json(const struct args *a, const struct rv_tally *t) {
         total += e->instructions;
         json_t *o = json_object();
         json_object_set_new(o, "pid", json_integer(p->pid));
-        json_object_set_new(o, "comm", text(p->comm));
-        json_object_set_new(o, "function", f->name ? text(f->name) : json_null());
-        json_object_set_new(o, "module", text(f->module));
+        json_object_set_new(o, "comm", retro_json_utf8z(p->comm));
+        json_object_set_new(o, "function", f->name ? retro_json_utf8z(f->name) : json_null());
+        json_object_set_new(o, "module", retro_json_utf8z(f->module));
         json_object_set_new(o, "address", retro_json_hex(f->address));
         json_object_set_new(o, "user", json_boolean(f->user));
         json_object_set_new(o, "instructions", json_integer((json_int_t)e->instructions));

@@ -161,7 +161,8 @@ int rv_machine_new(struct rv_machine **out, const struct rv_machine_config *conf
                               .attention = board_attention};
     struct rv_pc_config pc = {.tsc_hz = config->profile->tsc_hz,
                               .boot_epoch = epoch,
-                              .phys_bits = config->profile->phys_bits};
+                              .phys_bits = config->profile->phys_bits,
+                              .devices = config->devices};
     r = rv_pc_new(&m->pc, &m->ram, &pc, &host, err);
     if (r) goto fail;
     struct rv_x86 cpu;

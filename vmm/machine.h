@@ -24,6 +24,7 @@ struct rv_machine_config {
     bool by_trap;          /* positions are traps, for engines that cannot count; needs host time */
     uint64_t quirks;       /* enum rv_quirk: of the processor that the guest runs, or ran, on */
     uint64_t digest_every; /* positions between digests; 0: none */
+    unsigned devices;      /* as in struct rv_pc_config */
     struct rv_boot_request boot;
 };
 

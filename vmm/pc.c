@@ -60,6 +60,7 @@ struct rv_pc {
     struct rv_wiring wiring;
     struct rv_pci_bus pci;
     struct rv_dev dev[DEVICES];
+    unsigned count; /* of dev that this machine has */
     /* All below follows from the devices' states. */
     rv_ns due[DEVICES];
     rv_ns deadline; /* the earliest of due */
@@ -102,7 +103,7 @@ static void board_reschedule(struct rv_board *b, struct rv_dev *dev) {
     size_t i = (size_t)(dev - pc->dev);
     pc->due[i] = dev->ops->deadline ? dev->ops->deadline(dev) : RV_NEVER;
     rv_ns earliest = RV_NEVER;
-    for (i = 0; i < DEVICES; i++)
+    for (i = 0; i < pc->count; i++)
         if (pc->due[i] < earliest) earliest = pc->due[i];
     bool earlier = earliest < pc->deadline;
     pc->deadline = earliest;
@@ -167,9 +168,11 @@ void rv_pc_tick(struct rv_pc *pc, rv_ns now) {
     }
 }
 
-static const struct range *find(const struct range *ranges, size_t count, uint64_t addr) {
+static const struct range *find(const struct rv_pc *pc, const struct range *ranges, size_t count,
+                                uint64_t addr) {
     for (size_t i = 0; i < count; i++)
-        if (addr >= ranges[i].first && addr <= ranges[i].last) return &ranges[i];
+        if (addr >= ranges[i].first && addr <= ranges[i].last)
+            return ranges[i].slot < pc->count ? &ranges[i] : NULL;
     return NULL;
 }
 
@@ -177,7 +180,7 @@ static const struct range *find(const struct range *ranges, size_t count, uint64
 typedef const struct range *(*lookup)(struct rv_pc *pc, uint64_t addr, struct range *scratch);
 
 static const struct range *lookup_port(struct rv_pc *pc, uint64_t addr, struct range *scratch) {
-    return find(ports, RV_COUNT(ports), addr);
+    return find(pc, ports, RV_COUNT(ports), addr);
 }
 
 static const struct range *lookup_memory(struct rv_pc *pc, uint64_t addr, struct range *scratch) {
@@ -187,7 +190,7 @@ static const struct range *lookup_memory(struct rv_pc *pc, uint64_t addr, struct
             base, base + 0xfff, LAPIC, RV_LAPIC_PAGE, 4, rv_lapic_is_clock((addr - base) >> 4)};
         return scratch;
     }
-    return find(memory, RV_COUNT(memory), addr);
+    return find(pc, memory, RV_COUNT(memory), addr);
 }
 
 /* What is due happens before the guest looks, even if the machine stops late (KVM). */
@@ -313,17 +316,17 @@ const struct rv_dev_ops *const *rv_pc_models(unsigned *count) {
     return models;
 }
 
-unsigned rv_pc_device_count(const struct rv_pc *pc) { return DEVICES; }
+unsigned rv_pc_device_count(const struct rv_pc *pc) { return pc->count; }
 
 const struct rv_dev *rv_pc_device(const struct rv_pc *pc, unsigned i) {
-    return i < DEVICES ? &pc->dev[i] : NULL;
+    return i < pc->count ? &pc->dev[i] : NULL;
 }
 
 /* Recomputes what follows from the devices' states. */
 static void settle(struct rv_pc *pc) {
     pc->deadline = RV_NEVER;
-    for (unsigned i = 0; i < DEVICES; i++) pc->due[i] = RV_NEVER;
-    for (unsigned i = 0; i < DEVICES; i++) board_reschedule(&pc->board, &pc->dev[i]);
+    for (unsigned i = 0; i < pc->count; i++) pc->due[i] = RV_NEVER;
+    for (unsigned i = 0; i < pc->count; i++) board_reschedule(&pc->board, &pc->dev[i]);
     pc->intr = rv_pc_intr(pc);
     pc->nmi = rv_lapic_nmi_pending(&pc->dev[LAPIC]);
 }
@@ -332,6 +335,8 @@ int rv_pc_new(struct rv_pc **out, struct rv_ram *ram, const struct rv_pc_config 
               const struct rv_pc_host *host, struct rv_err *err) {
     if (!config->tsc_hz) return rv_fail(err, RV_E_USAGE, "the TSC frequency must not be 0");
     struct rv_pc *pc = rv_alloc(sizeof *pc);
+    rv_assert(config->devices <= DEVICES);
+    pc->count = config->devices ? config->devices : DEVICES;
     pc->board.ops = &board_ops;
     pc->host = *host;
     pc->wiring = (struct rv_wiring){
@@ -345,13 +350,13 @@ int rv_pc_new(struct rv_pc **out, struct rv_ram *ram, const struct rv_pc_config 
         .ram_high = rv_ram_high_size(ram),
     };
     rv_pci_register(&pc->pci, (struct rv_pci_function){0, 0, &rv_pci_host_bridge, &pc->dev[PCI]});
-    for (unsigned i = 0; i < DEVICES; i++)
+    for (unsigned i = 0; i < pc->count; i++)
         pc->dev[i] = (struct rv_dev){.ops = models[i],
                                      .state = rv_alloc(models[i]->state_size),
                                      .board = &pc->board,
                                      .link = &pc->wiring};
     pc->resetting = true;
-    for (unsigned i = 0; i < DEVICES; i++) models[i]->reset(&pc->dev[i]);
+    for (unsigned i = 0; i < pc->count; i++) models[i]->reset(&pc->dev[i]);
     settle(pc);
     pc->resetting = false;
     *out = pc;
@@ -360,20 +365,20 @@ int rv_pc_new(struct rv_pc **out, struct rv_ram *ram, const struct rv_pc_config 
 
 void rv_pc_free(struct rv_pc *pc) {
     if (!pc) return;
-    for (unsigned i = 0; i < DEVICES; i++) free(pc->dev[i].state);
+    for (unsigned i = 0; i < pc->count; i++) free(pc->dev[i].state);
     free(pc);
 }
 
 uint64_t rv_pc_cr8(const struct rv_pc *pc) { return rv_lapic_cr8(&pc->dev[LAPIC]); }
 
 uint64_t rv_pc_hash(const struct rv_pc *pc, uint64_t seed) {
-    for (unsigned i = 0; i < DEVICES; i++)
+    for (unsigned i = 0; i < pc->count; i++)
         seed = rv_state_hash(models[i]->fields, pc->dev[i].state, seed);
     return seed;
 }
 
 void rv_pc_save(const struct rv_pc *pc, struct rv_buf *out) {
-    for (unsigned i = 0; i < DEVICES; i++) {
+    for (unsigned i = 0; i < pc->count; i++) {
         rv_buf_put_u32(out, models[i]->version);
         rv_state_save(models[i]->fields, pc->dev[i].state, out);
     }
@@ -381,7 +386,7 @@ void rv_pc_save(const struct rv_pc *pc, struct rv_buf *out) {
 
 int rv_pc_load(struct rv_pc *pc, struct rv_cursor *in, struct rv_err *err) {
     int rc = 0;
-    for (unsigned i = 0; i < DEVICES && !rc; i++) {
+    for (unsigned i = 0; i < pc->count && !rc; i++) {
         uint32_t version = rv_cursor_u32(in);
         if (in->bad || version != models[i]->version)
             rc = rv_fail(err, RV_E_FORMAT, "saved state of version %u, this build has %u", version,
@@ -397,6 +402,6 @@ int rv_pc_load(struct rv_pc *pc, struct rv_cursor *in, struct rv_err *err) {
 }
 
 void rv_pc_dump(const struct rv_pc *pc, struct rv_buf *out) {
-    for (unsigned i = 0; i < DEVICES; i++)
+    for (unsigned i = 0; i < pc->count; i++)
         rv_state_dump(models[i]->fields, pc->dev[i].state, models[i]->name, out);
 }

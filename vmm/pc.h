@@ -28,6 +28,7 @@ struct rv_pc_config {
     uint64_t tsc_hz;     /* the LAPIC's timer and the TSC deadline tick at this rate */
     uint64_t boot_epoch; /* wall time at power-on for the RTC, seconds since 1970 UTC */
     unsigned phys_bits;  /* width of physical addresses, as CPUID shows it; 0: 52 */
+    unsigned devices;    /* the first so many of rv_pc_models, as when there were no more; 0: all */
 };
 
 /* Builds the board in its power-on state. ram and host outlive it. */

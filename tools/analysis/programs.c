@@ -72,7 +72,7 @@ static const struct rv_program *program_of(struct rv_programs *p, const struct r
 }
 
 static void note(struct rv_mappings *m, struct rv_programs *p, const struct rv_view *k,
-                 uint64_t root, const struct rv_linux_vma *vma) {
+                 uint64_t root, uint64_t owner, const struct rv_linux_vma *vma) {
     if (!(vma->prot & EXECUTE) || !vma->file) return;
     const struct rv_program *program = program_of(p, k, vma->file);
     if (!program) return;
@@ -81,38 +81,44 @@ static void note(struct rv_mappings *m, struct rv_programs *p, const struct rv_v
         m->mapping = rv_realloc(m->mapping, m->room * sizeof *m->mapping);
     }
     struct rv_mapping *x = &m->mapping[m->n++];
-    *x =
-        (struct rv_mapping){.root = root, .start = vma->start, .end = vma->end, .program = program};
+    *x = (struct rv_mapping){
+        .root = root, .owner = owner, .start = vma->start, .end = vma->end, .program = program};
     /* Without a bias no address is in a symbol. */
     if (!program->prog || !rv_prog_bias(program->prog, vma->start, vma->offset, &x->bias))
         x->bias = vma->start;
 }
 
 void rv_mappings_all(struct rv_mappings *m, struct rv_programs *p, const struct rv_view *k,
-                     const struct rv_linux_task *task) {
+                     const struct rv_linux_task *task, uint64_t owner) {
     if (!task->root) return;
     size_t kept = 0;
     for (size_t i = 0; i < m->n; i++)
-        if (m->mapping[i].root != task->root) m->mapping[kept++] = m->mapping[i];
+        if (m->mapping[i].root != task->root || m->mapping[i].owner != owner)
+            m->mapping[kept++] = m->mapping[i];
     m->n = kept;
     struct rv_linux_vma *vma;
     size_t n = rv_linux_vmas(p->l, k, task->mm, &vma);
-    for (size_t i = 0; i < n; i++) note(m, p, k, task->root, &vma[i]);
+    for (size_t i = 0; i < n; i++) note(m, p, k, task->root, owner, &vma[i]);
     free(vma);
 }
 
 void rv_mappings_add(struct rv_mappings *m, struct rv_programs *p, const struct rv_view *k,
-                     const struct rv_linux_task *task, uint64_t vma) {
+                     const struct rv_linux_task *task, uint64_t owner, uint64_t vma) {
     struct rv_linux_vma v;
-    if (task->root && rv_linux_vma(p->l, k, vma, &v)) note(m, p, k, task->root, &v);
+    if (task->root && rv_linux_vma(p->l, k, vma, &v)) note(m, p, k, task->root, owner, &v);
 }
 
-const struct rv_mapping *rv_mappings_at(const struct rv_mappings *m, uint64_t root, uint64_t va) {
+const struct rv_mapping *rv_mappings_at(const struct rv_mappings *m, uint64_t root, uint64_t owner,
+                                        uint64_t va) {
+    const struct rv_mapping *other = NULL;
     /* The last one made is the one that is there. */
-    for (size_t i = m->n; i-- > 0;)
-        if (m->mapping[i].root == root && va >= m->mapping[i].start && va < m->mapping[i].end)
-            return &m->mapping[i];
-    return NULL;
+    for (size_t i = m->n; i-- > 0;) {
+        const struct rv_mapping *x = &m->mapping[i];
+        if (x->root != root || va < x->start || va >= x->end) continue;
+        if (x->owner == owner) return x;
+        if (!other) other = x;
+    }
+    return other;
 }
 
 const struct rv_symbol *rv_mapping_function(const struct rv_mapping *m, uint64_t va,

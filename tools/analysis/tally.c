@@ -150,7 +150,7 @@ static void runs_now(struct state *s, struct rv_machine *m, const struct rv_view
                      const struct rv_linux_task *who, bool other_program) {
     bool is_new;
     size_t n = number_of(s, who, &is_new);
-    if (is_new || other_program) rv_mappings_all(&s->mappings, s->g->programs, k, who);
+    if (is_new || other_program) rv_mappings_all(&s->mappings, s->g->programs, k, who, n);
     struct rv_engine *e = rv_machine_engine(m);
     e->ops->count_as(e, n);
 }
@@ -184,7 +184,9 @@ static bool on_hit(void *ctx, void *state, struct rv_machine *m, const struct rv
     if (!rv_linux_task(g->kernel, &k, task, &who)) return false;
     if (hit->gva == g->at_map) {
         struct state *s = state;
-        rv_mappings_add(&s->mappings, g->programs, &k, &who, cpu.cpu.gpr[RV_RDI]);
+        bool is_new;
+        size_t n = number_of(s, &who, &is_new);
+        rv_mappings_add(&s->mappings, g->programs, &k, &who, n, cpu.cpu.gpr[RV_RDI]);
     } else {
         runs_now(state, m, &k, &who, !switches);
     }
@@ -224,7 +226,7 @@ static struct code user_code(struct state *s, const struct rv_count *c) {
         k.user = true;
         return k;
     }
-    const struct rv_mapping *m = rv_mappings_at(&s->mappings, c->cr3 & ADDRESS, c->va);
+    const struct rv_mapping *m = rv_mappings_at(&s->mappings, c->cr3 & ADDRESS, c->tag, c->va);
     if (!m) return (struct code){.module = "[anonymous]", .user = true};
     struct code code = {.module = m->program->path,
                         .symbol = rv_mapping_function(m, c->va, &address),

@@ -12,6 +12,11 @@ enum rv_watch_access {
     /* An exception or interrupt is delivered. Stands alone in a point, whose addr and len are
      * vectors then: 0 and 256 are all. Software engines only. */
     RV_WATCH_DELIVER = 8,
+    /* A call (CALL, SYSCALL, SYSENTER) or a return (RET, IRET, SYSRET, SYSEXIT) has retired,
+     * wherever it is. Each stands alone in a point, whose addr and len mean nothing. Software
+     * engines only; while one is watched, all code runs slower. */
+    RV_WATCH_CALL = 16,
+    RV_WATCH_RETURN = 32,
 };
 
 /* What was delivered. */
@@ -56,12 +61,16 @@ static inline bool rv_moment_same(struct rv_moment a, struct rv_moment b) {
  *
  * DELIVER: told at `after`, the handler's first instruction being next, and rip is where the guest
  * was before. Of an exception whose delivery raised another, the one is told that was delivered in
- * the end. Accesses that the delivery made are told after it. */
+ * the end. Accesses that the delivery made are told after it.
+ *
+ * CALL, RETURN: told at `after`. rip is the linear address of the instruction, gva that of where it
+ * went. */
 struct rv_watch_hit {
     enum rv_watch_access access; /* one bit */
     uint64_t gva;   /* linear; UINT64_MAX when there was no linear address: always in DELIVER */
     rv_gpa gpa;     /* DELIVER: UINT64_MAX */
     unsigned size;  /* bytes, of the part within one page; EXEC, DELIVER: 0 */
+    bool far;       /* CALL, RETURN: not CALL and RET of one segment; SYSCALL, IRET and the like */
     uint8_t vector; /* DELIVER, as all below */
     enum rv_delivery delivery;
     bool has_error;

@@ -147,10 +147,11 @@ static void host_attention(void *ctx) {
     mix(m, 0xa77);
 }
 
-static void machine_open(struct machine *m) {
+static void machine_with(struct machine *m, unsigned devices) {
     *m = (struct machine){.effects = 1};
     struct rv_err err;
-    struct rv_pc_config config = {.tsc_hz = 1000000000, .boot_epoch = 1700000000, .phys_bits = 46};
+    struct rv_pc_config config = {
+        .tsc_hz = 1000000000, .boot_epoch = 1700000000, .phys_bits = 46, .devices = devices};
     struct rv_pc_host host = {.ctx = m,
                               .now = host_now,
                               .clock = host_clock,
@@ -160,6 +161,7 @@ static void machine_open(struct machine *m) {
     cr_assert_eq(rv_ram_init(&m->ram, 16u << 20, &err), 0);
     cr_assert_eq(rv_pc_new(&m->pc, &m->ram, &config, &host, &err), 0);
 }
+static void machine_open(struct machine *m) { machine_with(m, 0); }
 static void machine_close(struct machine *m) {
     rv_pc_free(m->pc);
     rv_ram_release(&m->ram);
@@ -406,4 +408,23 @@ Test(board, dump_names_every_device) {
     cr_expect_null(rv_pc_device(m.pc, 11));
     rv_buf_release(&out);
     machine_close(&m);
+}
+
+/* Traces made before a device was added replay on a machine without it. */
+Test(board, older_machines_lack_the_newest_device) {
+    struct machine now, before;
+    machine_open(&now);
+    machine_with(&before, rv_pc_device_count(now.pc) - 1);
+    cr_expect_eq(go(&now, RV_EXIT_PIO_READ, RV_PORT_MARK, 1, 0), RV_PORT_MARK);
+    cr_expect_eq(go(&before, RV_EXIT_PIO_READ, RV_PORT_MARK, 1, 0), 0xff);
+    cr_expect_neq(rv_pc_hash(now.pc, 0), rv_pc_hash(before.pc, 0));
+    struct rv_buf saved = {0};
+    struct rv_err err;
+    rv_pc_save(before.pc, &saved);
+    struct rv_cursor in = rv_cursor_of(saved.data, saved.len);
+    cr_expect_eq(rv_pc_load(before.pc, &in, &err), 0);
+    cr_expect_eq(in.p, in.end);
+    rv_buf_release(&saved);
+    machine_close(&now);
+    machine_close(&before);
 }

@@ -216,3 +216,72 @@ Test(count, modes) { every_instruction("modes", false); }
 Test(count, segments) { every_instruction("segments", false); }
 Test(count, task_switches) { every_instruction("tasks", false); }
 Test(count, changing_code) { every_instruction("smc", true); }
+
+/* ---- calls and returns: both engines tell the same, and every one ---- */
+
+struct flow {
+    struct rv_watch_hit *v;
+    size_t n, room;
+    struct rv_machine *m;
+    uint64_t rsp; /* sum of what was seen: the state is exact */
+};
+
+static bool on_flow(void *ctx, const struct rv_watch_hit *hit) {
+    struct flow *f = ctx;
+    struct rv_x86 x;
+    rv_machine_engine(f->m)->ops->get(rv_machine_engine(f->m), &x);
+    cr_assert_eq(x.icount, hit->after.icount);
+    cr_assert_eq(x.seg[RV_CS].base + x.rip, hit->gva);
+    f->rsp = f->rsp * 31 + x.gpr[RV_RSP];
+    if (f->n == f->room) {
+        f->room = f->room ? 2 * f->room : 1024;
+        f->v = rv_realloc(f->v, f->room * sizeof *f->v);
+    }
+    f->v[f->n++] = *hit;
+    return false;
+}
+
+static struct flow flow_of(const char *name, const struct rv_engine_ops *engine) {
+    static const struct rv_watchpoint both[] = {{.len = 1, .access = RV_WATCH_CALL},
+                                                {.len = 1, .access = RV_WATCH_RETURN}};
+    uint8_t *image;
+    struct quiet host = quiet_host(1009);
+    struct flow f = {.m = machine(name, engine, &host, &image)};
+    struct rv_engine *e = rv_machine_engine(f.m);
+    if (engine == &rv_engine_translate) rv_translate_eagerly(e);
+    struct rv_watch w = {.point = both, .n = 2, .hit = on_flow, .ctx = &f};
+    rv_machine_watch(f.m, &w);
+    run(f.m);
+    rv_machine_free(f.m);
+    free(image);
+    return f;
+}
+
+static void same_flow(const char *name) {
+    struct flow a = flow_of(name, &rv_engine_interpret), b = flow_of(name, &rv_engine_translate);
+    size_t calls = 0, returns = 0, far = 0;
+    cr_assert_eq(a.n, b.n, "%s: %zu and %zu", name, a.n, b.n);
+    cr_assert_eq(a.rsp, b.rsp);
+    for (size_t i = 0; i < a.n; i++) {
+        const struct rv_watch_hit *x = &a.v[i], *y = &b.v[i];
+        cr_assert(x->access == y->access && x->rip == y->rip && x->gva == y->gva &&
+                  x->far == y->far && rv_moment_same(x->before, y->before) &&
+                  rv_moment_same(x->after, y->after));
+        cr_assert(!i || a.v[i - 1].after.icount <= x->before.icount);
+        calls += x->access == RV_WATCH_CALL && !x->far;
+        returns += x->access == RV_WATCH_RETURN && !x->far;
+        far += x->far;
+    }
+    /* The guests are compiled C: what is called returns, but for the last few. */
+    cr_assert_gt(returns, 100);
+    cr_assert_leq(returns, calls + 20);
+    cr_assert_leq(calls, returns + 100);
+    cr_assert_gt(far, 0);
+    free(a.v);
+    free(b.v);
+}
+
+Test(flow, paging) { same_flow("paging"); }
+Test(flow, awkward) { same_flow("awkward"); }
+Test(flow, system) { same_flow("system"); }
+Test(flow, fpu) { same_flow("fpu"); }

@@ -265,7 +265,8 @@ static struct rv_block *decode_at(struct rv_interp *c, uint64_t va, uint64_t pa)
                            .len = (uint16_t)len,
                            .crosses = crosses,
                            .trust = c->trust,
-                           .watched = watched};
+                           .watched = watched,
+                           .flow = (uint8_t)rv_watch_flow(bs->scratch[n - 1].op)};
     memcpy(b->insn, bs->scratch, (n + 1) * sizeof b->insn[0]);
     if (watched) {
         b->first_op = b->insn[0].op;
@@ -371,6 +372,7 @@ static void make_one(struct rv_block *f, const struct rv_block *b, unsigned at) 
                            .n = 1,
                            .len = i.len,
                            .watched = b->watched && !at,
+                           .flow = at + 1u == b->n ? b->flow : RV_FLOW_ON,
                            .first_op = b->first_op};
     i.off = i.at = 0;
     f->insn[0] = i;

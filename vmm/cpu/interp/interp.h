@@ -80,6 +80,9 @@ enum rv_tlb_set {
 
 #define RV_BLOCK_INSNS 64
 
+/* How a block ends. */
+enum rv_flow { RV_FLOW_ON, RV_FLOW_CALL, RV_FLOW_RETURN, RV_FLOW_FAR = 4 /* with one of both */ };
+
 /* An element of the list of blocks that have bytes in a page. */
 struct rv_block_link {
     struct rv_block *block;
@@ -98,6 +101,7 @@ struct rv_block {
     uint16_t len;                     /* bytes */
     uint64_t pa2;   /* physical page of the tail when the only instruction crosses a page */
     bool watched;   /* the host watches the first instruction: insn[0].op is rv_op_watched */
+    uint8_t flow;   /* how it ends: enum rv_flow */
     bool plain;     /* not to be translated: it is not worth it, or not possible */
     uint8_t heat;   /* how often it was interpreted where it could have been translated */
     rv_op first_op; /* watched: what insn[0].op stands for */
@@ -169,6 +173,8 @@ struct rv_watching {
     bool every, exec, data, deliver; /* kinds of points in it */
     bool stop;                       /* leaving run() before an instruction */
     bool delivery_stop;              /* a delivery's hit said stop */
+    bool flow, flow_made;            /* calls and returns; decoded blocks are for that */
+    bool flow_stop;                  /* the hit of one said stop */
     const struct rv_insn *walker;    /* who makes the page walk; NULL: a fetch, or a delivery */
     struct rv_moment reported; /* the arrival at an instruction that the host was told of last */
     rv_icount taken_at;        /* `taken` exceptions and interrupts were delivered at it */

@@ -310,6 +310,12 @@ static void retired(struct rv_interp *c) {
     if (rv_unlikely(c->count != NULL)) rv_count_left(c, c->x.icount);
 }
 
+/* Tells whom it concerns that b ended with a call or return. True: stop. */
+static inline bool flowed(struct rv_interp *c, const struct rv_block *b) {
+    if (rv_likely(!c->w.flow) || !b->flow) return false;
+    return rv_watch_flowed(c, b->va + b->insn[b->n - 1].off, b->flow);
+}
+
 /* Runs b, which is one instruction, with all that goes with it. A run reason, or -1 to go on. */
 static int run_one(struct rv_interp *c, struct rv_block *b) {
     /* Before anything of the instruction happens, shadows included. */
@@ -326,7 +332,8 @@ static int run_one(struct rv_interp *c, struct rv_block *b) {
     c->single = false;
     if (step) step_end(c, before, b->insn);
     retired(c);
-    return rv_unlikely(c->w.seen_count) && rv_watch_report(c) ? RV_RUN_WATCHED : -1;
+    bool stop = rv_unlikely(c->w.seen_count) && rv_watch_report(c);
+    return stop | flowed(c, b) ? RV_RUN_WATCHED : -1;
 }
 
 /* Runs block after block. A run reason; or leaves by longjmp. */
@@ -358,7 +365,10 @@ static __attribute__((noinline)) int run_blocks(struct rv_interp *c, rv_icount u
         }
         if (c->hooks && !c->single && c->hooks->enter(c, b, until)) {
             from = NULL;
-            if (rv_unlikely(c->w.seen_count) && rv_watch_report(c)) return RV_RUN_WATCHED;
+            bool stop = c->w.flow_stop;
+            c->w.flow_stop = false;
+            if (rv_unlikely(c->w.seen_count)) stop |= rv_watch_report(c);
+            if (rv_unlikely(stop)) return RV_RUN_WATCHED;
             continue;
         }
         if (rv_unlikely(!(c->mode & RV_MODE_64))) b = check_limit(c, b);
@@ -369,6 +379,7 @@ static __attribute__((noinline)) int run_blocks(struct rv_interp *c, rv_icount u
             b->insn[0].op(c, b->insn);
             from = b;
             retired(c);
+            if (rv_unlikely(flowed(c, b))) return RV_RUN_WATCHED;
         } else {
             int r = run_one(c, b);
             if (rv_unlikely(r >= 0)) return r;
@@ -399,6 +410,11 @@ int rv_interp_run(struct rv_engine *e, rv_icount until, bool want_window, struct
         return rv_fail(err, RV_E_BUG, "asked to run to instruction %llu from %llu",
                        (unsigned long long)until, (unsigned long long)c->x.icount);
     c->want_window = want_window;
+    if (c->w.flow != c->w.flow_made) {
+        /* Translated code tells of calls, or does not. */
+        rv_block_flush(c);
+        c->w.flow_made = c->w.flow;
+    }
     rv_leave(c);
     rv_vec_enter(c);
     int r = dispatch(c, until);

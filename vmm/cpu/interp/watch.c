@@ -6,6 +6,7 @@
 
 #include "vmm/cpu/interp/block.h"
 #include "vmm/cpu/interp/mmu.h"
+#include "vmm/cpu/interp/ops.h"
 #include "vmm/cpu/interp/run.h"
 
 static bool overlaps(const struct rv_watchpoint *p, uint64_t addr, uint64_t size) {
@@ -54,9 +55,10 @@ static void forget_touched(struct rv_interp *c, const struct rv_watch *w) {
 
 static void describe(struct rv_interp *c, const struct rv_watch *w) {
     c->w.watch = w;
-    c->w.every = c->w.exec = c->w.data = c->w.deliver = false;
+    c->w.every = c->w.exec = c->w.data = c->w.deliver = c->w.flow = false;
     for (size_t k = 0; w && k < w->n; k++) {
         if (w->point[k].access & RV_WATCH_DELIVER) c->w.deliver = true;
+        if (w->point[k].access & (RV_WATCH_CALL | RV_WATCH_RETURN)) c->w.flow = true;
         if (w->point[k].access & (RV_WATCH_READ | RV_WATCH_WRITE)) c->w.data = true;
         if (every(&w->point[k]))
             c->w.every = true;
@@ -72,14 +74,14 @@ void rv_watch_set(struct rv_interp *c, const struct rv_watch *w) {
     if (c->w.exec) forget_touched(c, w);
     if (c->w.data) rv_mmu_flush(c);
     c->w.seen_count = 0;
-    c->w.delivery_stop = false;
+    c->w.delivery_stop = c->w.flow_stop = false;
 }
 
 void rv_watch_reset(struct rv_interp *c) {
     c->w.taken_at = RV_NEVER;
     c->w.reported.icount = RV_NEVER;
     c->w.seen_count = 0;
-    c->w.stop = c->w.delivery_stop = false;
+    c->w.stop = c->w.delivery_stop = c->w.flow_stop = false;
 }
 
 unsigned rv_watch_cut(const struct rv_interp *c, uint64_t va, uint64_t pa,
@@ -145,6 +147,48 @@ void rv_watch_took(struct rv_interp *c, const struct rv_fault *f, uint64_t rip) 
                                .before = before,
                                .after = rv_watch_now(c)};
     w->delivery_stop |= w->watch->hit(w->watch->ctx, &hit);
+}
+
+/* ---- calls and returns ---- */
+
+unsigned rv_watch_flow(rv_op op) {
+    static const struct {
+        rv_op op;
+        unsigned flow;
+    } known[] = {
+        {rv_op_call64, RV_FLOW_CALL},
+        {rv_op_call_ind64, RV_FLOW_CALL},
+        {rv_op_call, RV_FLOW_CALL},
+        {rv_op_call_ind, RV_FLOW_CALL},
+        {rv_op_ret64, RV_FLOW_RETURN},
+        {rv_op_ret, RV_FLOW_RETURN},
+        {rv_op_call_far, RV_FLOW_CALL | RV_FLOW_FAR},
+        {rv_op_syscall, RV_FLOW_CALL | RV_FLOW_FAR},
+        {rv_op_sysenter, RV_FLOW_CALL | RV_FLOW_FAR},
+        {rv_op_ret_far, RV_FLOW_RETURN | RV_FLOW_FAR},
+        {rv_op_iret, RV_FLOW_RETURN | RV_FLOW_FAR},
+        {rv_op_sysret, RV_FLOW_RETURN | RV_FLOW_FAR},
+        {rv_op_sysexit, RV_FLOW_RETURN | RV_FLOW_FAR},
+    };
+    for (unsigned i = 0; i < RV_COUNT(known); i++)
+        if (known[i].op == op) return known[i].flow;
+    return RV_FLOW_ON;
+}
+
+bool rv_watch_flowed(struct rv_interp *c, uint64_t at, unsigned flow) {
+    unsigned access = flow & RV_FLOW_CALL ? RV_WATCH_CALL : RV_WATCH_RETURN, wanted = 0;
+    for (size_t k = 0; k < c->w.watch->n; k++) wanted |= c->w.watch->point[k].access;
+    if (!(wanted & access)) return false;
+    struct rv_moment now = {c->x.icount, 0};
+    struct rv_watch_hit hit = {.access = access,
+                               .gva = c->cs_base + c->x.rip,
+                               .gpa = UINT64_MAX,
+                               .rip = at,
+                               .far = flow & RV_FLOW_FAR,
+                               .before = {now.icount - 1, 0},
+                               .after = now};
+    if (c->w.taken_at == hit.before.icount) hit.before.delivered = c->w.taken;
+    return c->w.watch->hit(c->w.watch->ctx, &hit);
 }
 
 /* ---- data ---- */

@@ -25,6 +25,11 @@ void rv_op_watched(struct rv_interp *c, const struct rv_insn *i);
 /* The next instruction is watched and about to run. True: stop before it. */
 bool rv_watch_arrive(struct rv_interp *c);
 
+/* What an instruction with this operation does: enum rv_flow. */
+unsigned rv_watch_flow(rv_op op);
+/* The last instruction of b retired, and it is a call or return; flow is b's. True: stop. */
+bool rv_watch_flowed(struct rv_interp *c, uint64_t at, unsigned flow);
+
 /* Accesses watched somewhere in these pages (enum rv_watch_access): such pages stay out of the
  * translation caches. */
 unsigned rv_watch_page(const struct rv_interp *c, uint64_t va, uint64_t pa);

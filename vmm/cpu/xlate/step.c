@@ -2,6 +2,7 @@
 #include "vmm/cpu/interp/block.h"
 #include "vmm/cpu/interp/count.h"
 #include "vmm/cpu/interp/vec.h"
+#include "vmm/cpu/interp/watch.h"
 #include "vmm/cpu/xlate/xlate.h"
 
 enum rv_vec_state rv_xlate_vec(const struct rv_interp *c) {
@@ -46,6 +47,8 @@ uint64_t rv_xlate_step(struct rv_interp *c, const struct rv_insn *i, uint64_t wi
     c->x.icount = c->end_icount;
     c->partial = false;
     c->hot.vec = rv_xlate_vec(c);
+    bool told = rv_unlikely(c->w.flow) && b->flow && i->at + 1u == b->n;
+    if (told && rv_watch_flowed(c, one->va, b->flow)) c->w.flow_stop = true;
     bool leaves = last || c->changed || atomic_load_explicit(&c->leave, memory_order_relaxed) ||
                   (with_vec && c->hot.vec == RV_VEC_BARRED);
     if (rv_unlikely(c->count != NULL)) rv_count_left(c, leaves ? c->end_icount : from + b->n);

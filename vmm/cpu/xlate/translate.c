@@ -243,7 +243,8 @@ static bool instruction(struct rv_translation *t, bool valid) {
     uint8_t *start = t->e.p;
     unsigned colds = t->colds;
     bool ended = i->flags & RV_I_END;
-    bool known = valid && i->op != rv_op_ud && i->op != rv_op_too_long;
+    bool told = t->c->w.flow && t->b->flow && i->at + 1u == t->b->n;
+    bool known = valid && i->op != rv_op_ud && i->op != rv_op_too_long && !told;
     if (!known || !(special(t, &ended) || rv_mangle(t))) {
         /* What was begun in vain is taken back. */
         t->e.p = start;
