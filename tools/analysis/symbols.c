@@ -60,7 +60,7 @@ static int by_name(const void *pa, const void *pb, void *ctx) {
 }
 
 void rv_symbols_sort(struct rv_symbols *s) {
-    qsort(s->symbol, s->n, sizeof *s->symbol, by_address);
+    if (s->n) qsort(s->symbol, s->n, sizeof *s->symbol, by_address);
     free(s->by_name);
     s->by_name = rv_alloc((s->n + 1) * sizeof *s->by_name);
     for (size_t i = 0; i < s->n; i++) s->by_name[i] = (uint32_t)i;
