@@ -135,20 +135,20 @@ static int pin_down(struct find *f, const struct rv_sighting *s, struct rv_err *
     struct rv_timeline *t = f->q.ask.timeline;
     struct rv_look look = {0};
     struct rv_span span[2] = {{.gpa = s->gpa, .len = f->len}};
+    struct rv_target target = {.span = span, .n = 1};
     struct rv_watch_hit hit;
     struct rv_arrival a;
     bool found = false, interrupted = false;
-    size_t n = 1;
     uint64_t room = RV_PAGE_SIZE - (s->gpa & 0xfff);
     if (f->len > room) {
         span[0].len = room;
-        span[n++] = (struct rv_span){.gpa = s->gpa + room, .len = f->len - room};
+        span[target.n++] = (struct rv_span){.gpa = s->gpa + room, .len = f->len - room};
     }
     rv_icount end = rv_timeline_end(t).icount;
     struct rv_moment to = {s->by, 0};
     if (s->by >= end) to = rv_timeline_end(t);
     int r = s->by ? rv_timeline_seek(t, to, &a, err) : 0;
-    if (!r && s->by) r = rv_query_write(t, span, n, false, &hit, &found, &interrupted, err);
+    if (!r && s->by) r = rv_query_write(t, &target, false, &hit, &found, &interrupted, err);
     if (!r && interrupted) r = rv_fail(err, RV_E_INTERRUPTED, "interrupted");
     if (!r && found) r = rv_look_at(&look, f->q.guest, rv_timeline_machine(t), 0, err);
     if (!r) print(f, s, found ? &hit : NULL, found ? &look : NULL);

@@ -107,7 +107,9 @@ static int range(struct retro_query *q, uint64_t *addr, uint64_t *len, struct rv
 static void bytes_text(const uint8_t *bytes, size_t n, char *out, size_t size) {
     *out = 0;
     for (size_t i = 0; i < n && 3 * i + 4 < size; i++)
-        snprintf(out + 3 * i, size - 3 * i, "%s%02x", i ? " " : "", bytes[i]);
+        snprintf(out + 3 * i, size - 3 * i, "%02x ", bytes[i]);
+    size_t len = strlen(out);
+    if (len) out[len - 1] = 0;
 }
 
 static uint64_t number_of(const uint8_t *bytes, size_t n) {
@@ -170,15 +172,14 @@ int retro_query_show_write(struct retro_query *q, const struct rv_watch_hit *hit
 
 int retro_query_write(struct retro_query *q, bool next, struct rv_err *err) {
     uint64_t addr, len;
-    struct rv_span *span;
-    size_t n;
+    struct rv_target target;
     struct rv_watch_hit hit;
     bool found, interrupted;
     int r = range(q, &addr, &len, err);
-    if (!r) r = rv_query_spans(&q->look, addr, len, q->physical, &span, &n, err);
+    if (!r) r = rv_target_of(&target, &q->look, addr, len, q->physical, err);
     if (r) return r;
-    r = rv_query_write(q->ask.timeline, span, n, next, &hit, &found, &interrupted, err);
-    free(span);
+    r = rv_query_write(q->ask.timeline, &target, next, &hit, &found, &interrupted, err);
+    rv_target_release(&target);
     if (r) return r;
     if (interrupted) return rv_fail(err, RV_E_INTERRUPTED, "interrupted");
     if (!found)
@@ -253,17 +254,15 @@ static int on_access(void *ctx, const struct rv_access *a, struct rv_err *err) {
 
 int retro_query_accesses(struct retro_query *q, unsigned access, struct rv_err *err) {
     uint64_t addr, len;
-    struct rv_span *span;
-    size_t n;
+    struct rv_target target;
     int r = range(q, &addr, &len, err);
     /* Of code it is the instruction there, not all that begin in the function. */
     if (!r && access == RV_WATCH_EXEC && !strchr(q->address, ',')) len = 1;
-    if (!r) r = rv_query_spans(&q->look, addr, len, q->physical, &span, &n, err);
+    if (!r) r = rv_target_of(&target, &q->look, addr, len, q->physical, err);
     if (r) return r;
     struct rv_query query = {.timeline = q->ask.timeline,
                              .kernel = rv_guest_linux(q->guest),
-                             .span = span,
-                             .n = n,
+                             .target = &target,
                              .access = access,
                              .from = q->first.icount,
                              .to = q->last.icount,
@@ -272,7 +271,7 @@ int retro_query_accesses(struct retro_query *q, unsigned access, struct rv_err *
                              .progress = retro_query_progress,
                              .ctx = q};
     r = rv_query_run(&query, &q->upto, &q->interrupted, err);
-    free(span);
+    rv_target_release(&target);
     retro_ask_quiet(&q->ask);
     if (!r && !q->shown && !q->interrupted && !q->ask.quiet)
         fprintf(stderr, "retro: nothing of that between the two positions\n");
@@ -327,7 +326,7 @@ const struct retro_command retro_cmd_query = {
         "  reads, writes every access, in order\n"
         "  executions    every time the instruction there runs\n"
         "  calls         every call of the function there, with arguments and result\n\n"
-        "ADDRESS is a number or a symbol, which may have +NUMBER behind it, and a length: \n"
+        "ADDRESS is a number or a symbol, which may have +NUMBER behind it, and a length:\n"
         "NUMBER+LENGTH or SYMBOL,LENGTH (default: the symbol's size, else 8 bytes). It is\n"
         "followed through the memory that stands behind it at --at.\n\n"
         "      --at POSITION    where ADDRESS is looked up (default: end)\n"

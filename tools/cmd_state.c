@@ -9,13 +9,15 @@ struct args {
     struct retro_ask ask;
     const char *path, *at;
     uint32_t process;
+    bool maps;
 };
 
-enum { OPT_AT = RETRO_ASK_OWN, OPT_PROCESS };
+enum { OPT_AT = RETRO_ASK_OWN, OPT_PROCESS, OPT_MAPS };
 
 static const struct option options[] = {
     {"at", required_argument, NULL, OPT_AT},
     {"process", required_argument, NULL, OPT_PROCESS},
+    {"maps", no_argument, NULL, OPT_MAPS},
     RETRO_ASK_LONG,
     {NULL, 0, NULL, 0},
 };
@@ -28,16 +30,18 @@ static int parse(int argc, char **argv, const struct retro_command *cmd, struct 
         switch (opt) {
         case OPT_AT: a->at = optarg; break;
         case OPT_PROCESS: status = retro_ask_process(cmd, optarg, &a->process); break;
+        case OPT_MAPS: a->maps = true; break;
         default: status = retro_ask_option(&a->ask, cmd, opt, argv);
         }
     }
     if (status) return status;
+    if (a->maps && cmd != &retro_cmd_state) return retro_usage(cmd, "--maps is for retro state");
     if (optind + 1 != argc) return retro_usage(cmd, "%s takes one trace", cmd->name);
     a->path = argv[optind];
     return RETRO_OK;
 }
 
-static void show_state(struct rv_timeline *t, const struct rv_look *look) {
+static void show_state(struct rv_timeline *t, const struct rv_look *look, bool maps) {
     bool runs = !look->up || look->task.task == look->current;
     retro_show_where(t, look);
     if (runs) {
@@ -50,9 +54,13 @@ static void show_state(struct rv_timeline *t, const struct rv_look *look) {
     }
     puts("\nbacktrace");
     retro_show_stack(look);
+    if (maps) {
+        puts("\nmappings");
+        retro_show_maps(look);
+    }
 }
 
-static json_t *json_state(struct rv_timeline *t, const struct rv_look *look) {
+static json_t *json_state(struct rv_timeline *t, const struct rv_look *look, bool maps) {
     bool runs = !look->up || look->task.task == look->current;
     json_t *o = retro_json_where(t, look);
     if (runs) {
@@ -61,19 +69,20 @@ static json_t *json_state(struct rv_timeline *t, const struct rv_look *look) {
         json_object_set_new(o, "stack", retro_json_words(look, 8));
     }
     json_object_set_new(o, "backtrace", retro_json_stack(look));
+    if (maps) json_object_set_new(o, "maps", retro_json_maps(look));
     return o;
 }
 
 static void show(const struct args *a, const struct rv_look *look, bool all) {
     struct rv_timeline *t = a->ask.timeline;
     if (a->ask.json) {
-        json_t *o = all ? json_state(t, look) : retro_json_where(t, look);
+        json_t *o = all ? json_state(t, look, a->maps) : retro_json_where(t, look);
         if (!all) json_object_set_new(o, "backtrace", retro_json_stack(look));
         json_dumpf(o, stdout, JSON_INDENT(2));
         putchar('\n');
         json_decref(o);
     } else if (all) {
-        show_state(t, look);
+        show_state(t, look, a->maps);
     } else {
         retro_show_where(t, look);
         retro_show_stack(look);

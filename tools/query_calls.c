@@ -140,24 +140,28 @@ static void list_returns(struct calls *c) {
 static int find_returns(struct calls *c, const struct rv_query *entries, struct rv_err *err) {
     struct retro_query *q = c->q;
     list_returns(c);
-    struct rv_span *span = rv_alloc((c->rets + 1) * sizeof *span);
+    /* Where it returns to is in the same program, or the kernel. */
+    struct rv_target target = {.span = rv_alloc((c->rets + 1) * sizeof *target.span)};
     struct rv_query query = *entries;
-    size_t n = 0;
     for (size_t i = 0; i < c->rets; i++) {
         rv_gpa pa;
-        if (!rv_look_translate(&q->look, c->ret[i], &pa) ||
-            rv_ram_offset(q->look.cpu.ram, pa) == UINT64_MAX)
+        struct rv_span one = {.va = c->ret[i], .len = 1, .linear = true};
+        if (!(c->ret[i] >> 47) || !rv_look_translate(&q->look, c->ret[i], &pa) ||
+            rv_ram_offset(q->look.cpu.ram, pa) == UINT64_MAX) {
+            target.span[target.n++] = one;
             continue;
-        span[n++] = (struct rv_span){.gpa = pa, .va = c->ret[i], .len = 1};
+        }
+        one.gpa = pa;
+        one.linear = false;
+        target.span[target.n++] = one;
     }
-    query.span = span;
-    query.n = n;
+    query.target = &target;
     query.at = c->ret;
     query.at_n = c->rets;
     query.note = NULL;
     query.each = on_return;
-    int r = n ? rv_query_run(&query, &q->upto, &q->interrupted, err) : 0;
-    free(span);
+    int r = target.n ? rv_query_run(&query, &q->upto, &q->interrupted, err) : 0;
+    rv_target_release(&target);
     return r;
 }
 
@@ -212,19 +216,17 @@ static void print_human(const struct calls *c, const struct call *k, const char 
 int retro_query_calls(struct retro_query *q, struct rv_err *err) {
     struct calls c = {.q = q};
     uint64_t addr, size;
-    struct rv_span *span = NULL;
-    size_t n;
+    struct rv_target target = {0};
     struct rv_place place;
     int r = rv_look_resolve(&q->look, q->address, &addr, &size, err);
-    if (!r) r = rv_query_spans(&q->look, addr, 1, q->physical, &span, &n, err);
+    if (!r) r = rv_target_of(&target, &q->look, addr, 1, q->physical, err);
     if (r) return r;
     rv_look_place(&q->look, addr, &place);
     const char *name = place.symbol && !place.offset ? place.symbol : q->address;
     rv_proto_find(&c.proto, &q->look, name, q->ask.symbols, q->ask.symbol_files);
     struct rv_query query = {.timeline = q->ask.timeline,
                              .kernel = rv_guest_linux(q->guest),
-                             .span = span,
-                             .n = n,
+                             .target = &target,
                              .access = RV_WATCH_EXEC,
                              .from = q->first.icount,
                              .to = q->last.icount,
@@ -251,6 +253,6 @@ int retro_query_calls(struct retro_query *q, struct rv_err *err) {
     for (size_t i = 0; i < c.n; i++) free(c.call[i].args);
     free(c.call);
     free(c.ret);
-    free(span);
+    rv_target_release(&target);
     return r;
 }

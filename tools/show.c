@@ -276,3 +276,43 @@ json_t *retro_json_words(const struct rv_look *look, unsigned n) {
         json_array_append_new(a, retro_json_hex(v));
     return a;
 }
+
+/* ---- mappings ---- */
+
+static void describe(const struct rv_look *look, const struct rv_linux_vma *v, char prot[5],
+                     char *path, size_t size) {
+    snprintf(prot, 5, "%c%c%c%c", v->prot & 1 ? 'r' : '-', v->prot & 2 ? 'w' : '-',
+             v->prot & 4 ? 'x' : '-', v->shared ? 's' : 'p');
+    *path = 0;
+    if (v->file) rv_linux_path(rv_guest_linux(look->guest), &look->kernel, v->file, path, size);
+}
+
+void retro_show_maps(const struct rv_look *look) {
+    char prot[5], path[1024];
+    for (size_t i = 0; i < look->vmas; i++) {
+        const struct rv_linux_vma *v = &look->vma[i];
+        describe(look, v, prot, path, sizeof path);
+        printf("   0x%012" PRIx64 "-0x%012" PRIx64 " %s %8" PRIx64 " ", v->start, v->end, prot,
+               v->offset);
+        retro_print_text(stdout, (const uint8_t *)path, strlen(path));
+        putchar('\n');
+    }
+    if (!look->vmas) puts("   none of its own");
+}
+
+json_t *retro_json_maps(const struct rv_look *look) {
+    char prot[5], path[1024];
+    json_t *a = json_array();
+    for (size_t i = 0; i < look->vmas; i++) {
+        const struct rv_linux_vma *v = &look->vma[i];
+        describe(look, v, prot, path, sizeof path);
+        json_t *o = json_object();
+        json_object_set_new(o, "start", retro_json_hex(v->start));
+        json_object_set_new(o, "end", retro_json_hex(v->end));
+        json_object_set_new(o, "prot", json_string(prot));
+        json_object_set_new(o, "offset", json_integer((json_int_t)v->offset));
+        if (*path) json_object_set_new(o, "path", retro_json_utf8z(path));
+        json_array_append_new(a, o);
+    }
+    return a;
+}

@@ -30,6 +30,10 @@ unsigned retro_instruction(const struct rv_look *look, uint64_t va, char *out, s
 void retro_show_words(const struct rv_look *look, unsigned n);
 json_t *retro_json_words(const struct rv_look *look, unsigned n);
 
+/* What the process has mapped. */
+void retro_show_maps(const struct rv_look *look);
+json_t *retro_json_maps(const struct rv_look *look);
+
 /* Prints " <name>" when a name is known. */
 void retro_show_name(const struct rv_look *look, uint64_t va);
 

@@ -9,41 +9,84 @@
 #include "vmm/base/buf.h"
 
 #define MAX_RANGE (16u << 20)
+#define USER_END  0x0000800000000000ull
+#define ROOT      0x000ffffffffff000ull
 
-int rv_query_spans(const struct rv_look *look, uint64_t addr, uint64_t len, bool physical,
-                   struct rv_span **out, size_t *n, struct rv_err *err) {
-    *out = NULL;
-    *n = 0;
+/* ---- places ---- */
+
+static int not_there(const struct rv_look *look, uint64_t va, struct rv_err *err) {
+    return rv_fail(err, RV_E_USAGE,
+                   "0x%" PRIx64 " is not in memory at that position%s%s; choose another with --at, "
+                   "or --process",
+                   va, look->up ? " in process " : "", look->up ? look->task.comm : "");
+}
+
+static bool is_mapped(const struct rv_look *look, uint64_t va) {
+    for (size_t i = 0; i < look->vmas; i++)
+        if (va >= look->vma[i].start && va < look->vma[i].end) return true;
+    return false;
+}
+
+int rv_target_of(struct rv_target *out, const struct rv_look *look, uint64_t addr, uint64_t len,
+                 bool physical, struct rv_err *err) {
+    *out = (struct rv_target){0};
     if (!len || len > MAX_RANGE || addr + len < addr)
         return rv_fail(err, RV_E_USAGE, "a range of 1 byte to 16M can be asked about");
-    *out = rv_alloc((len / RV_PAGE_SIZE + 2) * sizeof **out);
+    bool process = !physical && look->has_user && addr < USER_END;
+    if (process) out->root = look->user.cpu.cr3 & ROOT;
+    out->span = rv_alloc((len / RV_PAGE_SIZE + 2) * 2 * sizeof *out->span);
     for (uint64_t done = 0; done < len;) {
         uint64_t va = addr + done, part = RV_PAGE_SIZE - (va & 0xfff);
         if (part > len - done) part = len - done;
         rv_gpa pa = va;
-        if ((!physical && !rv_look_translate(look, va, &pa)) ||
-            rv_ram_offset(look->cpu.ram, pa) == UINT64_MAX) {
-            free(*out);
-            *out = NULL;
-            return rv_fail(err, RV_E_USAGE,
-                           "0x%" PRIx64 " is not in memory at that position%s%s; choose another "
-                           "with --at, or --process",
-                           va, look->up ? " in process " : "", look->up ? look->task.comm : "");
+        bool there = (physical || rv_look_translate(look, va, &pa)) &&
+                     rv_ram_offset(look->cpu.ram, pa) != UINT64_MAX;
+        if (!there && !(process && is_mapped(look, va))) {
+            rv_target_release(out);
+            return not_there(look, va, err);
         }
-        (*out)[(*n)++] = (struct rv_span){.gpa = pa, .va = va, .len = part};
+        if (there) out->span[out->n++] = (struct rv_span){.gpa = pa, .va = va, .len = part};
+        if (process) out->span[out->n++] = (struct rv_span){.va = va, .len = part, .linear = true};
         done += part;
     }
     return 0;
 }
 
-static struct rv_sought *sought_of(const struct rv_ram *ram, const struct rv_span *span, size_t n,
+void rv_target_release(struct rv_target *t) {
+    free(t->span);
+    *t = (struct rv_target){0};
+}
+
+static struct rv_sought *sought_of(const struct rv_ram *ram, const struct rv_target *t,
                                    unsigned access) {
-    struct rv_sought *s = rv_alloc((n + 1) * sizeof *s);
-    for (size_t i = 0; i < n; i++)
-        s[i] = (struct rv_sought){
-            .watch = {.addr = span[i].gpa, .len = span[i].len, .access = access, .physical = true},
-            .page = rv_ram_offset(ram, span[i].gpa) >> RV_PAGE_SHIFT};
+    struct rv_sought *s = rv_alloc((t->n + 1) * sizeof *s);
+    for (size_t i = 0; i < t->n; i++) {
+        const struct rv_span *p = &t->span[i];
+        s[i].watch = (struct rv_watchpoint){.addr = p->linear ? p->va : p->gpa,
+                                            .len = p->len,
+                                            .access = access,
+                                            .physical = !p->linear};
+        s[i].page = p->linear ? RV_ANYWHERE : rv_ram_offset(ram, p->gpa) >> RV_PAGE_SHIFT;
+    }
     return s;
+}
+
+/* Whether a hit is in what the process has there just then: not while the kernel prepares a page
+ * that will be, and not in another process that uses the same addresses. */
+static bool counts(const struct rv_target *t, struct rv_machine *m,
+                   const struct rv_watch_hit *hit) {
+    if (!t->root) return true;
+    struct rv_view v;
+    rv_view_of(&v, m);
+    v.cpu.cr3 = t->root;
+    for (size_t i = 0; i < t->n; i++) {
+        const struct rv_span *p = &t->span[i];
+        rv_gpa pa;
+        if (!p->linear || !rv_view_translate(&v, p->va, &pa)) continue;
+        uint64_t size = hit->size ? hit->size : 1;
+        if (hit->gpa < pa + p->len && pa < hit->gpa + size) return true;
+    }
+    return false;
 }
 
 /* ---- all accesses ---- */
@@ -100,6 +143,7 @@ static bool on_hit(void *ctx, void *state, struct rv_machine *m, const struct rv
     const struct rv_query *q = ctx;
     struct piece *p = state;
     if (hit->access == RV_WATCH_EXEC && !is_at(q, hit->gva)) return false;
+    if (!counts(q->target, m, hit)) return false;
     struct rv_access a = {.what = hit->access,
                           .before = hit->before,
                           .after = hit->after,
@@ -153,11 +197,11 @@ static bool on_progress(void *ctx, rv_icount done, rv_icount total) {
 int rv_query_run(const struct rv_query *q, rv_icount *upto, bool *interrupted, struct rv_err *err) {
     struct rv_query copy = *q;
     struct rv_sought *s =
-        sought_of(rv_machine_ram(rv_timeline_machine(q->timeline)), q->span, q->n, q->access);
+        sought_of(rv_machine_ram(rv_timeline_machine(q->timeline)), q->target, q->access);
     struct rv_pass pass = {.from = q->from,
                            .to = q->to,
                            .sought = s,
-                           .n = q->n,
+                           .n = q->target->n,
                            .begin = on_begin,
                            .hit = on_hit,
                            .merge = on_merge,
@@ -174,11 +218,15 @@ int rv_query_run(const struct rv_query *q, rv_icount *upto, bool *interrupted, s
 
 /* ---- one write ---- */
 
-int rv_query_write(struct rv_timeline *t, const struct rv_span *span, size_t n, bool next,
+static bool on_write(void *ctx, struct rv_machine *m, const struct rv_watch_hit *hit) {
+    return counts(ctx, m, hit);
+}
+
+int rv_query_write(struct rv_timeline *t, const struct rv_target *target, bool next,
                    struct rv_watch_hit *hit, bool *found, bool *interrupted, struct rv_err *err) {
-    struct rv_sought *s =
-        sought_of(rv_machine_ram(rv_timeline_machine(t)), span, n, RV_WATCH_WRITE);
-    struct rv_search search = {.sought = s, .n = n};
+    struct rv_target copy = *target;
+    struct rv_sought *s = sought_of(rv_machine_ram(rv_timeline_machine(t)), target, RV_WATCH_WRITE);
+    struct rv_search search = {.sought = s, .n = target->n, .accept = on_write, .ctx = &copy};
     struct rv_arrival a;
     int r = next ? rv_timeline_run(t, &search, &a, err) : rv_timeline_run_back(t, &search, &a, err);
     free(s);

@@ -4,17 +4,27 @@
 
 #include "tools/analysis/guest.h"
 
-/* Physical memory that stands behind a range of addresses. */
+/* A part of a range of addresses, within one page: its physical memory, or, with `linear`, whatever
+ * memory is behind its linear address at the time. */
 struct rv_span {
-    rv_gpa gpa;
-    uint64_t va;  /* where the range had it */
-    uint64_t len; /* bytes, within one page */
+    rv_gpa gpa; /* !linear */
+    uint64_t va;
+    uint64_t len; /* bytes */
+    bool linear;
 };
 
-/* The spans of len bytes from an address on, as the look has them (physical: as they are). *out is
- * the caller's to free(). RV_E_USAGE, naming the address, when a part is not in memory. */
-int rv_query_spans(const struct rv_look *look, uint64_t addr, uint64_t len, bool physical,
-                   struct rv_span **out, size_t *n, struct rv_err *err);
+/* A place in memory. Of a kernel's address, or a physical one, it is the memory that is there at
+ * the moment of the look. Of an address in a process it is what the process has there at each
+ * moment, also when the page behind it changes: copied on write after a fork, say. */
+struct rv_target {
+    struct rv_span *span;
+    size_t n;
+    uint64_t root; /* of the process's page tables; 0: not in a process */
+};
+/* Of len bytes from an address on. RV_E_USAGE, naming the address, when a part is not there. */
+int rv_target_of(struct rv_target *out, const struct rv_look *look, uint64_t addr, uint64_t len,
+                 bool physical, struct rv_err *err);
+void rv_target_release(struct rv_target *t);
 
 /* One access, or one execution. */
 struct rv_access {
@@ -38,8 +48,7 @@ struct rv_access {
 struct rv_query {
     struct rv_timeline *timeline;
     const struct rv_linux *kernel; /* NULL: tasks are not known */
-    const struct rv_span *span;
-    size_t n;
+    const struct rv_target *target;
     unsigned access;    /* enum rv_watch_access, several may be set */
     rv_icount from, to; /* hits that begin in between; to: RV_NEVER is the end */
     uint32_t pid;       /* only of this process or thread; 0: of all */
@@ -56,9 +65,9 @@ struct rv_query {
 /* *upto: everything before this position was looked at; the end when nothing stopped it. */
 int rv_query_run(const struct rv_query *q, rv_icount *upto, bool *interrupted, struct rv_err *err);
 
-/* The last write to any span before where the timeline stands, or the next one after: the timeline
- * goes where it is undone, or done. *found false: there is none, or it was interrupted. */
-int rv_query_write(struct rv_timeline *t, const struct rv_span *span, size_t n, bool next,
+/* The last write to the target before where the timeline stands, or the next one after: the
+ * timeline goes where it is undone, or done. *found false: there is none, or it was interrupted. */
+int rv_query_write(struct rv_timeline *t, const struct rv_target *target, bool next,
                    struct rv_watch_hit *hit, bool *found, bool *interrupted, struct rv_err *err);
 
 /* ---- bytes in memory ---- */

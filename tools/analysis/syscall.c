@@ -218,11 +218,13 @@ static void put_bits(struct rv_buf *out, const struct word *w, uint64_t value, c
 void rv_put_quoted(struct rv_buf *out, const uint8_t *data, size_t len) {
     rv_buf_put_u8(out, '"');
     for (size_t i = 0; i < len; i++) {
-        uint8_t c = data[i];
+        uint8_t c = data[i], next = i + 1 < len ? data[i + 1] : 0;
         switch (c) {
         case '\n': rv_buf_put(out, "\\n", 2); break;
         case '\t': rv_buf_put(out, "\\t", 2); break;
         case '\r': rv_buf_put(out, "\\r", 2); break;
+        case '\v': rv_buf_put(out, "\\v", 2); break;
+        case '\f': rv_buf_put(out, "\\f", 2); break;
         case '"':
         case '\\':
             rv_buf_put_u8(out, '\\');
@@ -231,8 +233,8 @@ void rv_put_quoted(struct rv_buf *out, const uint8_t *data, size_t len) {
         default:
             if (c >= ' ' && c < 127)
                 rv_buf_put_u8(out, c);
-            else
-                rv_buf_printf(out, "\\x%02x", c);
+            else /* as strace: no more digits than are needed */
+                rv_buf_printf(out, next >= '0' && next <= '9' ? "\\%03o" : "\\%o", c);
         }
     }
     rv_buf_put_u8(out, '"');
@@ -374,6 +376,8 @@ static void put_limits(struct rv_buf *out, uint64_t va, const struct rv_syscall_
         rv_buf_printf(out, "%s=", i ? ", rlim_max" : "{rlim_cur");
         if (v[i] == UINT64_MAX)
             rv_buf_printf(out, "RLIM64_INFINITY");
+        else if (v[i] > 1024 && v[i] % 1024 == 0)
+            rv_buf_printf(out, "%llu*1024", (unsigned long long)(v[i] / 1024));
         else
             rv_buf_printf(out, "%llu", (unsigned long long)v[i]);
     }
@@ -395,8 +399,8 @@ static void put_stat(struct rv_buf *out, uint64_t va, const struct rv_syscall_me
     put_word(out, types, mode & 0170000);
     rv_buf_printf(out, "|%04o, ", mode & 07777);
     if ((mode & 0170000) == 0060000 || (mode & 0170000) == 0020000)
-        rv_buf_printf(out, "st_rdev=%llu:%llu, ...}", (unsigned long long)(s[5] >> 8 & 0xfff),
-                      (unsigned long long)(s[5] & 0xff));
+        rv_buf_printf(out, "st_rdev=makedev(%#llx, %#llx), ...}",
+                      (unsigned long long)(s[5] >> 8 & 0xfff), (unsigned long long)(s[5] & 0xff));
     else
         rv_buf_printf(out, "st_size=%llu, ...}", (unsigned long long)s[6]);
 }

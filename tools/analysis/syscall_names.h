@@ -65,7 +65,7 @@ static const struct call {
     [58] = {"vfork", ""},
     [59] = {"execve", "sae"},
     [60] = {"exit", "d"},
-    [61] = {"wait4", "dWOx"},
+    [61] = {"wait4", "dWOp"},
     [62] = {"kill", "dS"},
     [63] = {"uname", "U"},
     [64] = {"semget", "xxxxxx"},

@@ -2,7 +2,7 @@
 _retro() {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} cmd=${COMP_WORDS[1]}
     if [ "$COMP_CWORD" = 1 ]; then
-        COMPREPLY=($(compgen -W "record replay gdb index run info events console diff stat export view verify salvage lift lockstep doctor --help --version" -- "$cur"))
+        COMPREPLY=($(compgen -W "record replay gdb index run info events console diff stat export view verify salvage lift lockstep doctor ps syscalls state backtrace mem query find --help --version" -- "$cur"))
         return
     fi
     case $prev in
@@ -23,8 +23,20 @@ _retro() {
     local ask="--symbols --json --jobs --no-index --engine --quiet --verbose --kernel --initrd --help"
     local guest="--kernel --initrd --append --memory --kind --engine --input --debugcon --pace --like --timeout
         --max-instructions --quiet --json --verbose --help"
+    local ask="--symbols --json --jobs --no-index --engine --quiet --verbose --kernel --initrd --help"
     local options
     case $cmd in
+    ps) options="--threads --all $ask" ;;
+    syscalls) options="--process --only --summary $ask" ;;
+    state) options="--at --process --maps $ask" ;;
+    backtrace) options="--at --process $ask" ;;
+    mem) options="--at --process --physical --raw $ask" ;;
+    query) options="--at --from --to --process --physical --limit $ask"
+        if [ "$COMP_CWORD" = 2 ]; then
+            COMPREPLY=($(compgen -W "last-write next-write reads writes executions calls $options" -- "$cur"))
+            return
+        fi ;;
+    find) options="--limit --text $ask" ;;
     record) options="--output --force --no-embed $guest" ;;
     run) options=$guest ;;
     replay) options="--to --engine --quiet --kernel --initrd --json --verbose --help" ;;
