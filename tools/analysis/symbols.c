@@ -60,11 +60,11 @@ static int by_name(const void *pa, const void *pb, void *ctx) {
 }
 
 void rv_symbols_sort(struct rv_symbols *s) {
-    qsort(s->symbol, s->n, sizeof *s->symbol, by_address);
+    if (s->n) qsort(s->symbol, s->n, sizeof *s->symbol, by_address);
     free(s->by_name);
     s->by_name = rv_alloc((s->n + 1) * sizeof *s->by_name);
     for (size_t i = 0; i < s->n; i++) s->by_name[i] = (uint32_t)i;
-    qsort_r(s->by_name, s->n, sizeof *s->by_name, by_name, s);
+    if (s->n) qsort_r(s->by_name, s->n, sizeof *s->by_name, by_name, s);
 }
 
 size_t rv_symbols_count(const struct rv_symbols *s) { return s->n; }

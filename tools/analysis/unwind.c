@@ -10,6 +10,7 @@
 #include "vmm/base/buf.h"
 
 #define KERNEL_HALF 0xffff800000000000ull
+#define MAX_FRAME   (1u << 20)
 #define READS       2000000 /* words of a guest's tables and stack that one stack may cost */
 
 const char *rv_frame_how(enum rv_frame_how how) {
@@ -349,6 +350,22 @@ static bool sleeping(struct walk *w) {
     return true;
 }
 
+/* Where nothing is known of the code: by frame pointers, as long as they lead up the stack. Code
+ * that keeps none ends the walk, or leaves functions out. */
+static void walk_pointers(struct walk *w, bool user) {
+    enum rv_frame_how how = RV_FRAME_FIRST;
+    uint64_t next, sp = w->r.gpr[RV_RSP], bp = w->r.gpr[RV_RBP];
+    while (put(w, w->r.pc, sp, user, how == RV_FRAME_FIRST, how)) {
+        w->end = RV_UNWIND_NO_TABLES;
+        if (bp < sp || bp - sp > MAX_FRAME || bp % 8 || !load(w, bp, &next) ||
+            !load(w, bp + 8, &w->r.pc) || !w->r.pc)
+            return;
+        sp = bp + 16;
+        bp = next;
+        how = RV_FRAME_POINTER;
+    }
+}
+
 size_t rv_unwind(const struct rv_look *look, struct rv_frame *frame, size_t max,
                  enum rv_unwind_end *end) {
     struct walk w = {.look = look, .frame = frame, .max = max, .end = RV_UNWIND_NO_TABLES};
@@ -366,8 +383,10 @@ size_t rv_unwind(const struct rv_look *look, struct rv_frame *frame, size_t max,
     }
     bool down = user;
     if (!user && look->up) down = walk_kernel(&w);
-    if (!user && !look->up) put(&w, w.r.pc, w.r.gpr[RV_RSP], false, true, RV_FRAME_FIRST);
-    if (down) walk_user(&w, user);
+    if (!look->up)
+        walk_pointers(&w, user);
+    else if (down)
+        walk_user(&w, user);
     *end = w.end;
     return w.n;
 }
