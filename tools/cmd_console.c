@@ -88,7 +88,7 @@ static int parse(int argc, char **argv, struct args *a) {
  */
 static void print_text(const struct rv_console *c, bool raw) {
     if (raw || !isatty(STDOUT_FILENO)) {
-        fwrite(c->text.data, 1, c->text.len, stdout);
+        if (c->text.len) fwrite(c->text.data, 1, c->text.len, stdout);
         return;
     }
     for (size_t i = 0; i < c->text.len; i++) {

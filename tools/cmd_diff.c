@@ -10,6 +10,7 @@
 #include "replay/compare.h"
 #include "tools/analysis/code.h"
 #include "tools/analysis/inputs.h"
+#include "tools/analysis/linux.h"
 #include "tools/analysis/view.h"
 
 #define MEMORY_SHOWN 8
@@ -61,7 +62,8 @@ struct finding {
     bool compared; /* replayed */
     struct rv_compare *pair;
     struct rv_compare_result parting;
-    char insn[2][128]; /* what comes next at the parting: before it, and in b where that differs */
+    char insn[128];  /* the instruction at which they part */
+    char where[200]; /* whose it is: function and process, if a Linux says so; else empty */
     char why[400];
     bool memory;
     rv_icount memory_at;
@@ -212,12 +214,30 @@ static void explain_in(struct finding *f, const ZydisDisassembledInstruction *d)
              port_name(port), got[0], text[0], got[1], text[1]);
 }
 
+/* Function and process of the instruction, which may be in neither. */
+static void place(struct finding *f) {
+    struct rv_machine *m = rv_compare_machine(f->pair, 0);
+    struct rv_linux *l = NULL;
+    struct rv_linux_task task;
+    struct rv_view k;
+    struct rv_err none;
+    if (rv_linux_find(&l, m, &none)) return;
+    uint64_t rip = f->parting.cpu.rip;
+    const struct rv_symbol *y = rv_symbols_at(rv_linux_symbols(l), rip);
+    size_t n = 0;
+    if (y) n = (size_t)snprintf(f->where, sizeof f->where, "%s+0x%" PRIx64, y->name, rip - y->addr);
+    if (n < sizeof f->where && rv_linux_view(l, m, &k) &&
+        rv_linux_task(l, &k, rv_linux_current(l, &k), &task))
+        snprintf(f->where + n, sizeof f->where - n, "%sprocess %u (%s)", n ? ", " : "", task.pid,
+                 task.comm);
+    rv_linux_free(l);
+}
+
 /* Says in words why they part. */
 static void explain(struct finding *f) {
     const struct rv_compare_result *p = &f->parting;
     ZydisDisassembledInstruction d;
-    bool decoded =
-        decode(&p->cpu, rv_compare_machine(f->pair, 0), &d, f->insn[0], sizeof f->insn[0]);
+    bool decoded = decode(&p->cpu, rv_compare_machine(f->pair, 0), &d, f->insn, sizeof f->insn);
     bool delivered[2];
     for (unsigned k = 0; k < 2; k++)
         delivered[k] = !p->side[k].ended && p->side[k].at.delivered > 0;
@@ -259,7 +279,10 @@ static int compare_states(const struct args *a, struct finding *f, rv_icount fro
     if (!r) r = rv_compare_open(&f->pair, &c, err);
     if (!r) r = rv_compare_find(f->pair, from, &f->parting, err);
     f->compared = !r;
-    if (!r && f->parting.parted) explain(f);
+    if (!r && f->parting.parted) {
+        explain(f);
+        place(f);
+    }
     if (!r && f->parting.parted && f->parting.memory_alike)
         r = rv_compare_find_memory(f->pair, &f->memory, &f->memory_at, err);
     if (!r && f->memory)
@@ -359,7 +382,12 @@ static void print_parting(const struct finding *f) {
     rv_icount from = f->in.differ ? f->in.from : f->in.digest_alike;
     printf("First instruction that saw it: number %s, %s after that\n",
            retro_group(p->before.icount + 1, n), retro_group(p->before.icount - from, m));
-    printf("  %016" PRIx64 "  %s\n", p->cpu.rip, f->insn[0]);
+    printf("  %016" PRIx64 "  %s\n", p->cpu.rip, f->insn);
+    if (*f->where) {
+        fputs("  in ", stdout);
+        retro_print_text(stdout, (const uint8_t *)f->where, strlen(f->where));
+        putchar('\n');
+    }
     printf("  %s.\n", f->why);
     puts("After it:");
     print_registers(p);
@@ -367,7 +395,8 @@ static void print_parting(const struct finding *f) {
         puts("  (Only some positions before it were compared: a difference that went away again "
              "may have come earlier.)");
     print_memory(f);
-    printf("Look: retro gdb --at %" PRIu64 " FILE\n", p->before.icount);
+    printf("Look: retro state --at %" PRIu64 " FILE, retro gdb --at %" PRIu64 " FILE\n",
+           p->before.icount, p->before.icount);
 }
 
 static void print_output(const struct rv_trace_place *p, unsigned n) {
@@ -464,7 +493,8 @@ static json_t *parting_json(const struct finding *f) {
     if (!p->parted) return json_null();
     json_t *o = json_object();
     json_object_set_new(o, "position", json_integer((json_int_t)p->before.icount));
-    json_object_set_new(o, "instruction", retro_json_utf8z(f->insn[0]));
+    json_object_set_new(o, "instruction", retro_json_utf8z(f->insn));
+    if (*f->where) json_object_set_new(o, "where", retro_json_utf8z(f->where));
     json_object_set_new(o, "why", retro_json_utf8z(f->why));
     json_object_set_new(o, "exact", json_boolean(p->exact));
     json_object_set_new(o, "before", cpu_json(&p->cpu));

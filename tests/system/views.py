@@ -7,9 +7,11 @@ import json
 import os
 import re
 import shutil
+import signal
 import sqlite3
 import subprocess
 import tempfile
+import time
 
 import retrotest
 from retrotest import BUILD, Skip, info, linux, retro
@@ -173,6 +175,7 @@ def test_diff_of_a_debian_guest(folder):
     assert '"e" (0x65)' in d["input"]["a"]["text"] and '"a" (0x61)' in d["input"]["b"]["text"], d
     i = d["instruction"]
     assert i["exact"] and i["instruction"] == "in al, dx" and "0x3f8" in i["why"], i
+    assert i["where"].startswith("io_serial_in+0x") and "process" in i["where"], i["where"]
     assert d["input"]["a"]["position"] < i["position"] < d["memory"]["position"]
     assert "hello" in d["output"]["a"]["data"] and "hallo" in d["output"]["b"]["data"]
 
@@ -190,6 +193,26 @@ def debian():
     printed = record(trace, kernel, "-i", initrd, "-a", "console=ttyS0 panic=-1 quiet mode=ledger")
     retro("index", "-q", trace)
     return trace, printed
+
+
+def test_interrupted(folder):
+    """Ctrl-C ends each command with its status, and leaves a whole file or none."""
+    trace, _ = debian()
+    commands = {"stat": [], "view": ["-o", os.path.join(folder, "page.html")],
+                "export": ["-F", "sqlite", "-o", os.path.join(folder, "db")], "console": ["--timing"]}
+    for name, args in commands.items():
+        more = ["--no-index"] if name in ("stat", "view", "export") else []
+        p = subprocess.Popen([retrotest.RETRO, name, *more, *args, trace], stdout=subprocess.PIPE,
+                             stderr=subprocess.PIPE)
+        time.sleep(0.4)
+        p.send_signal(signal.SIGINT)
+        out, err = p.communicate(timeout=120)
+        assert p.returncode == 130, (name, p.returncode, err)
+    left = [n for n in os.listdir(folder) if ".part" in n]
+    assert not left, left
+    if os.path.exists(os.path.join(folder, "db")):
+        with sqlite3.connect(os.path.join(folder, "db")) as db:
+            assert db.execute("SELECT value FROM recording WHERE key = 'whole'").fetchone()[0] == 0
 
 
 # ---- stat ----

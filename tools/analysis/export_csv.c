@@ -14,7 +14,7 @@ static void put_text(FILE *out, const uint8_t *data, size_t len) {
     for (size_t i = 0; i < len && plain; i++)
         plain = data[i] != ',' && data[i] != '"' && data[i] != '\n' && data[i] != '\r';
     if (plain) {
-        fwrite(data, 1, len, out);
+        if (len) fwrite(data, 1, len, out);
         return;
     }
     fputc('"', out);
