@@ -2,7 +2,7 @@
 _retro() {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} cmd=${COMP_WORDS[1]}
     if [ "$COMP_CWORD" = 1 ]; then
-        COMPREPLY=($(compgen -W "record replay gdb index run info events console diff stat export view verify salvage lift lockstep doctor ps syscalls state backtrace mem query find --help --version" -- "$cur"))
+        COMPREPLY=($(compgen -W "record replay gdb index run info events console diff stat export view verify salvage lift lockstep doctor ps syscalls state backtrace mem query find profile coverage calls analyze --help --version" -- "$cur"))
         return
     fi
     case $prev in
@@ -46,6 +46,10 @@ _retro() {
     events) options="--kind --from --to --json --help" ;;
     console) options="--at --timing --asciinema --json --debugcon --raw --engine --kernel --initrd --quiet --help" ;;
     diff) options="--json --no-replay --engine --kernel --initrd --quiet --help" ;;
+    profile) options="--top --processes --process --from --to --folded --svg $ask" ;;
+    coverage) options="--output --from --to $ask" ;;
+    calls) options="--process --from --to --least --depth --folded --svg $ask" ;;
+    analyze) options="--plugin --from --to $ask" ;;
     stat) options=$ask ;;
     export) options="--format --output --force $ask" ;;
     view) options="--output --force --from --to --open $ask" ;;
