@@ -333,7 +333,7 @@ static int run_one(struct rv_interp *c, struct rv_block *b) {
     if (step) step_end(c, before, b->insn);
     retired(c);
     bool stop = rv_unlikely(c->w.seen_count) && rv_watch_report(c);
-    return stop | flowed(c, b) ? RV_RUN_WATCHED : -1;
+    return (stop | flowed(c, b)) ? RV_RUN_WATCHED : -1;
 }
 
 /* Runs block after block. A run reason; or leaves by longjmp. */
