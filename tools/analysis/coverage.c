@@ -157,10 +157,11 @@ static size_t functions_of(const struct rv_symbols *symbols, uint64_t end, const
         struct line key = {.address = y->addr};
         const struct line *l = rows ? bsearch(&key, row, rows, sizeof *row, by_place) : NULL;
         if (rows && !l) continue;
-        (*out)[n++] = (struct function){.name = y->name,
-                                        .source = l ? l->source : NULL,
-                                        .line = l ? l->line : (int)n,
-                                        .times = times_at(steps, y->addr)};
+        n++;
+        (*out)[n - 1] = (struct function){.name = y->name,
+                                          .source = l ? l->source : NULL,
+                                          .line = l ? l->line : (int)n,
+                                          .times = times_at(steps, y->addr)};
     }
     return n;
 }
