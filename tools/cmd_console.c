@@ -128,7 +128,7 @@ static bool next_stretch(const struct rv_console *c, size_t *i, rv_ns gap, struc
 
 static void print_timing(const struct rv_console *c) {
     struct stretch s;
-    for (size_t i = 0; next_stretch(c, &i, RV_NEVER, &s);) {
+    for (size_t i = 0; c->piece && next_stretch(c, &i, RV_NEVER, &s);) {
         const struct rv_console_piece *p = &c->piece[s.first];
         while (s.len && (s.data[s.len - 1] == '\n' || s.data[s.len - 1] == '\r')) s.len--;
         printf("%14.6f %16" PRIu64 "  ", (double)p->time / 1e9, p->at);
@@ -139,7 +139,7 @@ static void print_timing(const struct rv_console *c) {
 
 static void print_json(const struct rv_console *c) {
     struct stretch s;
-    for (size_t i = 0; next_stretch(c, &i, RV_NEVER, &s);) {
+    for (size_t i = 0; c->piece && next_stretch(c, &i, RV_NEVER, &s);) {
         const struct rv_console_piece *p = &c->piece[s.first];
         json_t *o = json_object();
         json_object_set_new(o, "position", json_integer((json_int_t)p->at));
@@ -163,7 +163,7 @@ static void print_cast(const struct rv_console *c, const char *title, uint64_t b
     json_decref(h);
     struct rv_buf pending = {0};
     struct stretch s;
-    for (size_t i = 0; next_stretch(c, &i, 1000000, &s);) {
+    for (size_t i = 0; c->piece && next_stretch(c, &i, 1000000, &s);) {
         const struct rv_console_piece *p = &c->piece[s.first];
         rv_buf_put(&pending, s.data, s.len);
         bool last = i == c->pieces;

@@ -1,14 +1,16 @@
 """What a recording says about its guest's own software, against what the guest said of itself (strace,
 /proc, its own output) and against gdb at the same positions."""
 
+import atexit
 import functools
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
-import atexit
+import time
 
 import retrotest
 from retrotest import RETRO, Skip, linux, retro
@@ -201,6 +203,26 @@ def test_syscalls_times_and_filter(folder):
         assert int(s["registers"]["rax"], 16) == 110, "RAX is not the number of getppid"
 
 
+def test_jobs_do_not_matter(folder):
+    for command in (["syscalls"], ["ps", "--all", "--threads"]):
+        one = retro(*command, "--json", "--jobs", 1, trace()).stdout
+        three = retro(*command, "--json", "--jobs", 3, trace()).stdout
+        assert one and one == three, f"{command} depends on --jobs"
+
+
+def test_interrupted_says_how_far_it_came(folder):
+    p = subprocess.Popen([RETRO, "syscalls", "--jobs", "1", trace()], stdout=subprocess.PIPE,
+                         stderr=subprocess.PIPE)
+    time.sleep(1)
+    p.send_signal(signal.SIGINT)
+    out, err = p.communicate(timeout=60)
+    assert p.returncode == 130 and b"retro: interrupted" in err, (p.returncode, err)
+    # What there is, is what a whole run says first.
+    whole = retro("syscalls", trace()).stdout.splitlines()
+    for a, b in zip(out.splitlines(), whole):
+        assert a == b or b"= ?" in a, (a, b)
+
+
 # ---- processes ----
 
 def test_ps_knows_parents_and_ends(folder):
@@ -236,6 +258,9 @@ def test_maps_and_stat(folder):
     assert s["process"]["pid"] == int(stat[0])
     assert f"({s['process']['comm']})" == stat[1]
     assert s["process"]["ppid"] == int(stat[3])
+    # Its minor faults: page faults, and what the kernel faulted in for execve's arguments itself.
+    faults = next(t["faults"] for t in ask("ps", trace()) if t["tid"] == pid)
+    assert abs(faults - int(stat[9])) <= 4, (faults, stat[9])
 
 
 # ---- call stacks ----

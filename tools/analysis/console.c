@@ -4,13 +4,13 @@
 
 static void add(struct rv_console *c, rv_icount at, rv_ns time, const void *data, size_t len) {
     if (!len) return;
-    struct rv_console_piece *last = c->pieces ? &c->piece[c->pieces - 1] : NULL;
+    struct rv_console_piece *last = c->piece && c->pieces ? &c->piece[c->pieces - 1] : NULL;
     if (last && last->at == at && last->time == time) {
         last->len += len;
         rv_buf_put(&c->text, data, len);
         return;
     }
-    if (c->pieces == c->room) {
+    if (!c->piece || c->pieces == c->room) {
         c->room = c->room ? 2 * c->room : 1024;
         c->piece = rv_realloc(c->piece, c->room * sizeof *c->piece);
     }

@@ -187,6 +187,7 @@ static size_t merge(const struct items *s, rv_icount width, uint32_t keys, uint3
 
 static void reduce(struct items *s, const struct rv_page_config *c, uint32_t keys) {
     s->total = s->n;
+    rv_assert(c->most > 0);
     if (s->n <= c->most) return;
     struct item *out = rv_alloc(s->n * sizeof *out);
     uint32_t *last = rv_alloc(keys * sizeof *last);

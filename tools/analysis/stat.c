@@ -5,10 +5,14 @@
 
 #include "vmm/base/buf.h"
 
+static size_t span_of(const struct rv_stat *s, rv_icount at) {
+    size_t i = s->spans - 1;
+    while (i > 0 && s->span[i].from > at) i--;
+    return i;
+}
+
 static struct rv_stat_span *span_at(struct rv_stat *s, rv_icount at) {
-    size_t i = s->spans;
-    while (i > 1 && s->span[i - 1].from > at) i--;
-    return &s->span[i - 1];
+    return &s->span[span_of(s, at)];
 }
 
 /* Marks a set's pages; how many were not marked before. */
@@ -26,13 +30,14 @@ enum { WRITTEN = 1, EXECUTED = 2 };
 
 static void count_pages(struct rv_stat *s, const struct rv_history *h) {
     uint8_t *all = rv_alloc(h->page_count), *here = rv_alloc(h->page_count);
-    const struct rv_stat_span *last = NULL;
+    size_t last = SIZE_MAX;
     s->pages = h->page_count;
     for (size_t i = 0; i < h->epochs && h->epoch[i].from < s->instructions; i++) {
         const struct rv_epoch *e = &h->epoch[i];
-        struct rv_stat_span *span = span_at(s, e->from);
-        if (span != last) memset(here, 0, h->page_count);
-        last = span;
+        size_t n = span_of(s, e->from);
+        struct rv_stat_span *span = &s->span[n];
+        if (n != last) memset(here, 0, h->page_count);
+        last = n;
         span->written += mark(here, h->page_count, &e->written, WRITTEN);
         span->executed += mark(here, h->page_count, &e->executed, EXECUTED);
         s->written += mark(all, h->page_count, &e->written, WRITTEN);

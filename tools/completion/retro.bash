@@ -23,7 +23,6 @@ _retro() {
     local ask="--symbols --json --jobs --no-index --engine --quiet --verbose --kernel --initrd --help"
     local guest="--kernel --initrd --append --memory --kind --engine --input --debugcon --pace --like --timeout
         --max-instructions --quiet --json --verbose --help"
-    local ask="--symbols --json --jobs --no-index --engine --quiet --verbose --kernel --initrd --help"
     local options
     case $cmd in
     ps) options="--threads --all $ask" ;;

@@ -25,8 +25,11 @@ enum rv_quirk {
     RV_QUIRK_X87_NO_FIP = 1 << 5,
     RV_QUIRK_X87_NO_FDP = 1 << 6,
     RV_QUIRK_X87_NO_FOP = 1 << 7,
+    /* x87 arithmetic, loads and stores leave C1 as it was, instead of showing there whether the
+     * result was rounded up (SDM vol. 1, 8.1.3.3). */
+    RV_QUIRK_X87_KEEPS_C1 = 1 << 8,
 };
-#define RV_QUIRKS_KNOWN 0xffull
+#define RV_QUIRKS_KNOWN 0x1ffull
 
 /* Finds out about this host's processor by running a few instructions on the nested engine. Errors
  * as that engine's create and run. */

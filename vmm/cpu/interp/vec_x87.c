@@ -24,6 +24,9 @@ static inline void wait_check(struct rv_interp *c, const struct rv_insn *i) {
 #define EXT_LOAD  1u
 #define EXT_STORE 2u
 #define EXT_FLAGS 4u
+#define EXT_C1    8u /* C1 is part of the result */
+
+#define FSW_C1 0x200u
 
 static uint64_t run(struct rv_interp *c, const struct rv_insn *i, void *operand) {
     uint8_t *area = c->vec->area;
@@ -63,8 +66,11 @@ static void arith(struct rv_interp *c, const struct rv_insn *i) {
     }
     uint8_t *fx = c->x.fx;
     const uint8_t *area = c->vec->area;
+    unsigned c1 = rv_fx16(fx, RV_FX_FSW) & FSW_C1;
     memcpy(fx + RV_FX_FSW, area + RV_FX_FSW, RV_FX_FOP - RV_FX_FSW);
     memcpy(fx + RV_FX_ST, area + RV_FX_ST, 8 * 16);
+    if ((c->bus->quirks & RV_QUIRK_X87_KEEPS_C1) && !(i->ext & EXT_C1))
+        rv_fx_set16(fx, RV_FX_FSW, (rv_fx16(fx, RV_FX_FSW) & ~FSW_C1) | c1);
     rv_fx_set16(fx, RV_FX_FOP, i->r1);
     rv_fx_set64(fx, RV_FX_FIP, rv_insn_rip(c, i));
     if (i->ext & (EXT_LOAD | EXT_STORE)) {
@@ -287,6 +293,11 @@ static rv_op control_op(const struct rv_decode *d) {
     }
 }
 
+static bool gives_c1(ZydisMnemonic m) {
+    return m == ZYDIS_MNEMONIC_FXAM || m == ZYDIS_MNEMONIC_FPREM || m == ZYDIS_MNEMONIC_FPREM1 ||
+           m == ZYDIS_MNEMONIC_FINCSTP || m == ZYDIS_MNEMONIC_FDECSTP;
+}
+
 bool rv_vec_decode_x87(struct rv_interp *c, const struct rv_decode *d, struct rv_insn *out) {
     const ZydisDecodedInstruction *z = &d->z;
     if (d->mem) out->size = (uint8_t)(d->mem->size / 8);
@@ -308,6 +319,7 @@ bool rv_vec_decode_x87(struct rv_interp *c, const struct rv_decode *d, struct rv
         bool compare = (z->opcode == 0xdb || z->opcode == 0xdf) && (reg == 5 || reg == 6);
         out->ext = compare ? EXT_FLAGS : 0; /* FCOMI, FUCOMI and their popping forms */
     }
+    if (gives_c1(z->mnemonic)) out->ext |= EXT_C1;
     unsigned modrm = z->raw.modrm.mod << 6 | reg << 3 | z->raw.modrm.rm;
     out->r1 = (uint16_t)((z->opcode & 7u) << 8 | modrm);
     out->op = arith;

@@ -31,6 +31,10 @@
  * how many writes are remembered. */
 #define NOTE_STEP 40
 #define RECENT    16u
+/* And when an interrupt waits for the guest to take it, which is mostly about to: the moment is
+ * exact here, also where hardware loses the shadow of an STI (QEMU's AMD-V does, when the host
+ * itself is interrupted just then). */
+#define WINDOW_STRETCH 2000
 /* And where the hardware refuses the state. */
 #define REFUSED_STRETCH 2000
 
@@ -342,6 +346,10 @@ static int nested_run(struct rv_engine *e, rv_icount until, bool want_window, st
     int r = listen(n, err);
     if (r) return r;
     if (n->shutdown) return RV_RUN_TRIPLE_FAULT;
+    if (want_window) {
+        to_interp(n);
+        if (n->stay_until < interp_count(n) + WINDOW_STRETCH) stay(n, WINDOW_STRETCH);
+    }
     for (;;) {
         if (atomic_load(&n->kicked) && !n->searching) search(n);
         r = n->side == ON_INTERP ? on_interp(n, want_window, err)

@@ -5,17 +5,19 @@
 
 #include "vmm/cpu/engine.h"
 
-#define MEMORY    (1u << 20)
-#define GDT       0x1000u
-#define IDT       0x2000u
-#define CODE      0x3000u
-#define ON_UD     0x3100u
-#define ON_DE     0x3200u
-#define FX        0x5000u /* what FXSAVE writes, among bytes that it finds there */
-#define NUMBER    0x5800u
-#define STACK     0x8000u
-#define FAR_CS    0x18u
-#define UNTOUCHED 0xaa
+#define MEMORY      (1u << 20)
+#define GDT         0x1000u
+#define IDT         0x2000u
+#define CODE        0x3000u
+#define ON_UD       0x3100u
+#define ON_DE       0x3200u
+#define FX          0x5000u /* what FXSAVE writes, among bytes that it finds there */
+#define FSW         0x5200u
+#define NUMBER      0x5800u
+#define STACK       0x8000u
+#define FAR_CS      0x18u
+#define UNTOUCHED   0xaa
+#define FSW_C1_HIGH 2 /* C1, in the upper byte */
 
 /* In 32-bit protected mode. The first instructions may be interpreted: they must not matter. */
 static const uint8_t code[] = {
@@ -24,6 +26,8 @@ static const uint8_t code[] = {
     0xdb, 0xe3,                                       /* next: fninit */
     0xd9, 0x05, 0x00, 0x58, 0x00, 0x00,               /* fld dword [NUMBER] */
     0x0f, 0xae, 0x05, 0x00, 0x50, 0x00,   0x00,       /* fxsave [FX] */
+    0xd9, 0xe5, 0xd8, 0xc0,                           /* fxam; fadd st0, st0 */
+    0xdd, 0x3d, 0x00, 0x52, 0x00, 0x00,               /* fnstsw [FSW] */
     0x0f, 0x0b,                                       /* ud2 */
 };
 /* The handler of #UD goes on at a division by zero, that of #DE leaves the CPU. */
@@ -61,6 +65,7 @@ static void prepare(struct rv_ram *ram, struct rv_x86 *x) {
     memcpy(ram->host + ON_UD, ud_handler, sizeof ud_handler);
     memcpy(ram->host + ON_DE, de_handler, sizeof de_handler);
     memset(ram->host + FX, UNTOUCHED, 512);
+    put64(ram, NUMBER, 0xc0400000u); /* -3.0: FXAM sets C1 */
     rv_x86_reset(x);
     x->cr4 = RV_CR4_OSFXSR;
     x->cr0 = RV_CR0_PE | RV_CR0_ET | RV_CR0_NE;
@@ -113,6 +118,7 @@ int rv_quirks_measure(uint64_t *quirks, struct rv_err *err) {
             if (!(x.gpr[RV_RSI] & RV_FL_RF)) *quirks |= RV_QUIRK_NO_RF_UD;
             if (!(ram.host[GDT + FAR_CS + 5] & 1)) *quirks |= RV_QUIRK_NOT_ACCESSED;
             *quirks |= fxsave_quirks(ram.host + FX);
+            if (ram.host[FSW + 1] & FSW_C1_HIGH) *quirks |= RV_QUIRK_X87_KEEPS_C1;
         }
         e->ops->destroy(e);
     }
