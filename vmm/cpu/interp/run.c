@@ -332,8 +332,9 @@ static int run_one(struct rv_interp *c, struct rv_block *b) {
     c->single = false;
     if (step) step_end(c, before, b->insn);
     retired(c);
-    bool stop = rv_unlikely(c->w.seen_count) && rv_watch_report(c);
-    return (stop | flowed(c, b)) ? RV_RUN_WATCHED : -1;
+    bool stop = flowed(c, b);
+    if (rv_unlikely(c->w.seen_count)) stop |= rv_watch_report(c);
+    return stop ? RV_RUN_WATCHED : -1;
 }
 
 /* Runs block after block. A run reason; or leaves by longjmp. */
