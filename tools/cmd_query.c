@@ -171,7 +171,7 @@ int retro_query_show_write(struct retro_query *q, const struct rv_watch_hit *hit
 }
 
 int retro_query_write(struct retro_query *q, bool next, struct rv_err *err) {
-    uint64_t addr, len;
+    uint64_t addr = 0, len = 0;
     struct rv_target target;
     struct rv_watch_hit hit;
     bool found, interrupted;
@@ -253,7 +253,7 @@ static int on_access(void *ctx, const struct rv_access *a, struct rv_err *err) {
 }
 
 int retro_query_accesses(struct retro_query *q, unsigned access, struct rv_err *err) {
-    uint64_t addr, len;
+    uint64_t addr = 0, len = 0;
     struct rv_target target;
     int r = range(q, &addr, &len, err);
     /* Of code it is the instruction there, not all that begin in the function. */

@@ -30,8 +30,9 @@ static const struct option options[] = {
 
 static int parse_only(struct args *a, const char *list) {
     free(a->names);
-    a->names = rv_alloc(strlen(list) + 2);
-    strcpy(a->names, list);
+    size_t n = strlen(list);
+    a->names = rv_alloc(n + 2); /* the end of the list is an empty name */
+    memcpy(a->names, list, n);
     for (char *p = a->names; *p; p++)
         if (*p == ',') *p = 0;
     for (const char *p = a->names, *end = a->names + strlen(list); p < end; p += strlen(p) + 1)

@@ -118,7 +118,7 @@ static bool is_function(unsigned kind) { return kind == FUNC; }
 static uint32_t find(const struct rv_btf *b, const char *name, bool function) {
     for (size_t i = hash(b, name); b->slot[i]; i = (i + 1) & (b->slots - 1)) {
         struct type t;
-        get(b, b->slot[i], &t);
+        if (!get(b, b->slot[i], &t)) continue;
         if (is_function(kind_of(&t)) == function && strcmp(name_of(b, t.name), name) == 0)
             return b->slot[i];
     }

@@ -98,7 +98,7 @@ static bool put_front(char *out, size_t *at, const char *name) {
     size_t n = strlen(name);
     if (*at < n + 1) return false;
     *at -= n;
-    memcpy(out + *at, name, n);
+    for (size_t i = 0; i < n; i++) out[*at + i] = name[i];
     out[--*at] = '/';
     return true;
 }

@@ -214,7 +214,7 @@ int retro_plugin_load(struct retro_plugin **out, const char *text, struct rv_err
                         "(<retrovisor/plugin.h>)",
                         p->text);
     }
-    if (!r) {
+    if (!r && entry) {
         p->plugin = entry(RETROVISOR_PLUGIN_VERSION);
         r = check(p, err);
     }
