@@ -58,6 +58,22 @@ static bool on_poll(void *ctx, rv_icount at) {
     return atomic_load(&k->j->cancel);
 }
 
+/* Runs the piece and watches; with its pauses. As rv_stretch_watch. */
+static int watched(struct task *k, const struct rv_watch *watch, struct rv_err *err) {
+    const struct rv_pass *p = k->j->p;
+    struct rv_stretch part = k->piece->x;
+    rv_icount at = part.need, last = part.last;
+    if (!p->every) return rv_stretch_watch(k->w, &part, watch, err);
+    for (;;) {
+        at = last - at > p->every ? at + p->every : last;
+        part.last = at;
+        int r = rv_stretch_watch(k->w, &part, watch, err);
+        if (r != RV_STOP_TARGET || at == last || atomic_load(&k->w->stop)) return r;
+        r = p->pause(p->ctx, k->piece->state, rv_worker_machine(k->w), err);
+        if (r) return r;
+    }
+}
+
 static int run_piece(struct task *k, struct rv_err *err) {
     struct job *j = k->j;
     const struct rv_pass *p = j->p;
@@ -78,7 +94,7 @@ static int run_piece(struct task *k, struct rv_err *err) {
     r = p->begin ? p->begin(p->ctx, &k->piece->state, m, &piece, err) : 0;
     if (r) return r;
     struct rv_watch watch = {.point = j->point, .n = p->hit ? p->n : 0, .hit = on_hit, .ctx = k};
-    r = rv_stretch_watch(k->w, x, &watch, err);
+    r = watched(k, &watch, err);
     if (r < 0) return r;
     if (atomic_load(&k->w->stop)) return rv_fail(err, RV_E_INTERRUPTED, "interrupted");
     k->stands = r == RV_STOP_TARGET;

@@ -43,6 +43,10 @@ struct rv_pass {
                  struct rv_err *err);
     /* As in struct rv_watch; true: enough of this piece, go on with the next. May be NULL. */
     bool (*hit)(void *ctx, void *state, struct rv_machine *m, const struct rv_watch_hit *hit);
+    /* The machine stands `every` instructions (0: never) behind where it stood in begin() or in the
+     * pause before. */
+    rv_icount every;
+    int (*pause)(void *ctx, void *state, struct rv_machine *m, struct rv_err *err);
     /* The machine stands at piece->to, or where hit() said enough. May be NULL. */
     int (*end)(void *ctx, void *state, struct rv_machine *m, struct rv_err *err);
     /* 0: go on; 1: enough, end the pass; negative: it failed. May be NULL. */

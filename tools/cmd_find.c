@@ -9,11 +9,12 @@
 
 #define MAX_BYTES 4096
 
-enum { OPT_LIMIT = RETRO_ASK_OWN, OPT_TEXT };
+enum { OPT_LIMIT = RETRO_ASK_OWN, OPT_TEXT, OPT_EXACT };
 
 static const struct option options[] = {
     {"limit", required_argument, NULL, OPT_LIMIT},
     {"text", no_argument, NULL, OPT_TEXT},
+    {"exact", no_argument, NULL, OPT_EXACT},
     RETRO_ASK_LONG,
     {NULL, 0, NULL, 0},
 };
@@ -22,6 +23,7 @@ struct find {
     struct retro_query q;
     uint8_t bytes[MAX_BYTES];
     size_t len;
+    bool exact;
     struct rv_sighting *sighting;
     size_t n, room;
 };
@@ -68,6 +70,7 @@ static int parse(int argc, char **argv, struct find *f) {
                 return retro_usage(cmd, "--limit %s is not a count", optarg);
             break;
         case OPT_TEXT: text = true; break;
+        case OPT_EXACT: f->exact = true; break;
         default: status = retro_ask_option(&q->ask, cmd, opt, argv);
         }
     }
@@ -165,8 +168,8 @@ static int find_main(int argc, char **argv) {
     int r = retro_ask_open(&q->ask, q->path, "searching", &err);
     if (!r) r = retro_ask_guest(&q->ask, &q->guest, &err);
     if (!r)
-        r = rv_query_bytes(q->ask.timeline, f.bytes, f.len, on_sighting, on_progress, &f, &q->upto,
-                           &q->interrupted, &err);
+        r = rv_query_bytes(q->ask.timeline, f.bytes, f.len, f.exact, on_sighting, on_progress, &f,
+                           &q->upto, &q->interrupted, &err);
     retro_ask_quiet(&q->ask);
     for (size_t i = 0; !r && i < f.n; i++) r = pin_down(&f, &f.sighting[i], &err);
     if (!r && !f.n && !q->interrupted && !q->ask.quiet)
@@ -186,8 +189,9 @@ const struct retro_command retro_cmd_find = {
     .help = "Usage: retro find [OPTION]... FILE BYTES\n"
             "Looks for bytes in all of the guest's memory through the whole recording and says\n"
             "where and when they first appeared, and who wrote them. BYTES are hexadecimal\n"
-            "(\"de ad be ef\") or a text in double quotes. What came and went between two\n"
-            "checkpoints of the index is not seen.\n\n"
+            "(\"de ad be ef\") or a text in double quotes. Memory is looked at every 16,384\n"
+            "instructions; what came and went in between is found with --exact.\n\n"
+            "      --exact          look after every write: takes many times as long\n"
             "      --text           BYTES are text without quotes\n"
             "      --limit N        the first N places (default 10)\n" RETRO_ASK_HELP "\n"
             "Example: retro find --text boot.retro 'settlement of'\n",

@@ -239,35 +239,72 @@ int rv_query_write(struct rv_timeline *t, const struct rv_target *target, bool n
 
 /* ---- bytes ---- */
 
+/* Offsets in RAM that were told, in rising order. */
+struct told {
+    uint64_t *offset;
+    size_t n, room;
+};
+
+/* Whether a place is new; it is remembered. */
+static bool is_new(struct told *t, uint64_t offset) {
+    size_t lo = 0, hi = t->n;
+    while (lo < hi) {
+        size_t mid = lo + (hi - lo) / 2;
+        if (t->offset[mid] < offset)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    if (lo < t->n && t->offset[lo] == offset) return false;
+    if (t->n == t->room) {
+        t->room = t->room ? 2 * t->room : 64;
+        t->offset = rv_realloc(t->offset, t->room * sizeof *t->offset);
+    }
+    memmove(t->offset + lo + 1, t->offset + lo, (t->n - lo) * sizeof *t->offset);
+    t->offset[lo] = offset;
+    t->n++;
+    return true;
+}
+
+/* How often memory is looked at: what is gone again within so many instructions is not seen. */
+#define HUNT_EVERY 16384u
+
 struct hunt {
     const uint8_t *bytes;
     size_t len;
     int (*each)(void *ctx, const struct rv_sighting *s, struct rv_err *err);
     bool (*progress)(void *ctx, rv_icount done, rv_icount total);
     void *ctx;
-    uint64_t *seen; /* sorted offsets in RAM that were told */
-    size_t n, room;
+    struct told told;
 };
 
+/* What one piece found, in the order of time. */
 struct finds {
-    uint64_t *offset; /* in RAM, in rising order */
+    struct find {
+        uint64_t offset; /* in RAM */
+        rv_icount by;    /* where it was seen; 0: it was there when the recording began */
+    } * find;
     size_t n, room;
-    size_t at_start; /* the first so many were there when the recording began */
+    struct told told;
+    struct rv_moment last; /* of the last write, and how many were told of that instruction */
+    unsigned writes;
 };
 
 /* Notes where the bytes begin in [from, to) of RAM. */
 static void scan(const struct hunt *h, struct finds *f, const struct rv_ram *ram, uint64_t from,
-                 uint64_t to) {
+                 uint64_t to, rv_icount by) {
     uint64_t end = to + h->len - 1 < ram->size ? to + h->len - 1 : ram->size;
     while (from < to && end - from >= h->len) {
         const uint8_t *hit = memmem(ram->host + from, end - from, h->bytes, h->len);
         if (!hit) return;
+        uint64_t offset = (uint64_t)(hit - ram->host);
+        from = offset + 1;
+        if (!is_new(&f->told, offset)) continue;
         if (f->n == f->room) {
             f->room = f->room ? 2 * f->room : 64;
-            f->offset = rv_realloc(f->offset, f->room * sizeof *f->offset);
+            f->find = rv_realloc(f->find, f->room * sizeof *f->find);
         }
-        f->offset[f->n++] = (uint64_t)(hit - ram->host);
-        from = (uint64_t)(hit - ram->host) + 1;
+        f->find[f->n++] = (struct find){.offset = offset, .by = by};
     }
 }
 
@@ -275,73 +312,89 @@ static int on_hunt_begin(void *ctx, void **state, struct rv_machine *m,
                          const struct rv_piece *piece, struct rv_err *err) {
     const struct hunt *h = ctx;
     struct finds *f = rv_alloc(sizeof *f);
+    struct rv_ram *ram = rv_machine_ram(m);
     (void)err;
-    if (piece->from == 0) {
-        const struct rv_ram *ram = rv_machine_ram(m);
-        scan(h, f, ram, 0, ram->size);
-        f->at_start = f->n;
-    }
+    memset(rv_ram_recent(ram), 0, ram->size >> RV_PAGE_SHIFT);
+    if (piece->from == 0) scan(h, f, ram, 0, ram->size, 0);
     *state = f;
     return 0;
 }
 
-static int on_hunt_end(void *ctx, void *state, struct rv_machine *m, struct rv_err *err) {
+/* Looks at what was written since the last look. */
+static int on_hunt_look(void *ctx, void *state, struct rv_machine *m, struct rv_err *err) {
     const struct hunt *h = ctx;
     struct rv_ram *ram = rv_machine_ram(m);
-    const uint8_t *changed = rv_ram_changed(ram);
+    uint8_t *recent = rv_ram_recent(ram);
     uint64_t pages = ram->size >> RV_PAGE_SHIFT;
+    rv_icount now = rv_machine_now(m).icount;
     (void)err;
     for (uint64_t page = 0; page < pages; page++) {
-        if (!changed[page]) continue;
+        const uint8_t *next = memchr(recent + page, 1, pages - page);
+        if (!next) break;
+        page = (uint64_t)(next - recent);
         uint64_t last = page;
-        while (last + 1 < pages && changed[last + 1]) last++;
+        while (last + 1 < pages && recent[last + 1]) last++;
+        memset(recent + page, 0, last + 1 - page);
         uint64_t from = page << RV_PAGE_SHIFT, before = h->len - 1;
-        scan(h, state, ram, from > before ? from - before : 0, (last + 1) << RV_PAGE_SHIFT);
+        scan(h, state, ram, from > before ? from - before : 0, (last + 1) << RV_PAGE_SHIFT, now);
         page = last;
     }
     return 0;
+}
+
+/* Looks at all that was written since the last look, which is left to come. */
+static void scan_dirty(const struct hunt *h, struct finds *f, const struct rv_ram *ram,
+                       rv_icount now) {
+    uint64_t pages = ram->size >> RV_PAGE_SHIFT, before = h->len - 1;
+    for (uint64_t page = 0; page < pages; page++) {
+        const uint8_t *next = memchr(ram->dirty + page, 1, pages - page);
+        if (!next) break;
+        page = (uint64_t)(next - ram->dirty);
+        uint64_t from = page << RV_PAGE_SHIFT;
+        scan(h, f, ram, from > before ? from - before : 0, from + RV_PAGE_SIZE, now);
+    }
+}
+
+/* Of the accesses of one instruction, so many are told at most (vmm/cpu/watch.h). */
+#define TOLD_MOST 16u
+
+static bool on_hunt_write(void *ctx, void *state, struct rv_machine *m,
+                          const struct rv_watch_hit *hit) {
+    const struct hunt *h = ctx;
+    struct finds *f = state;
+    struct rv_ram *ram = rv_machine_ram(m);
+    uint64_t offset = rv_ram_offset(ram, hit->gpa), before = h->len - 1;
+    f->writes = rv_moment_same(hit->after, f->last) ? f->writes + 1 : 1;
+    f->last = hit->after;
+    if (f->writes == TOLD_MOST)
+        scan_dirty(h, f, ram, rv_machine_now(m).icount);
+    else if (offset != UINT64_MAX)
+        scan(h, f, ram, offset > before ? offset - before : 0, offset + hit->size,
+             rv_machine_now(m).icount);
+    return false;
 }
 
 static void on_hunt_drop(void *ctx, void *state) {
     struct finds *f = state;
     (void)ctx;
     if (!f) return;
-    free(f->offset);
+    free(f->find);
+    free(f->told.offset);
     free(f);
-}
-
-/* Whether a place is new; it is remembered. */
-static bool is_new(struct hunt *h, uint64_t offset) {
-    size_t lo = 0, hi = h->n;
-    while (lo < hi) {
-        size_t mid = lo + (hi - lo) / 2;
-        if (h->seen[mid] < offset)
-            lo = mid + 1;
-        else
-            hi = mid;
-    }
-    if (lo < h->n && h->seen[lo] == offset) return false;
-    if (h->n == h->room) {
-        h->room = h->room ? 2 * h->room : 256;
-        h->seen = rv_realloc(h->seen, h->room * sizeof *h->seen);
-    }
-    memmove(h->seen + lo + 1, h->seen + lo, (h->n - lo) * sizeof *h->seen);
-    h->seen[lo] = offset;
-    h->n++;
-    return true;
 }
 
 static int on_hunt_merge(void *ctx, void *state, const struct rv_piece *piece, struct rv_err *err) {
     struct hunt *h = ctx;
     struct finds *f = state;
     int r = 0;
+    (void)piece;
     for (size_t i = 0; !r && i < f->n; i++) {
-        uint64_t offset = f->offset[i];
-        if (!is_new(h, offset)) continue;
+        uint64_t offset = f->find[i].offset;
+        if (!is_new(&h->told, offset)) continue;
         struct rv_sighting s = {.gpa = offset < RV_RAM_LOW_LIMIT
                                            ? offset
                                            : offset - RV_RAM_LOW_LIMIT + RV_RAM_HIGH_BASE,
-                                .by = i < f->at_start ? 0 : piece->to};
+                                .by = f->find[i].by};
         r = h->each(h->ctx, &s, err);
     }
     on_hunt_drop(ctx, state);
@@ -353,7 +406,7 @@ static bool on_hunt_progress(void *ctx, rv_icount done, rv_icount total) {
     return h->progress && h->progress(h->ctx, done, total);
 }
 
-int rv_query_bytes(struct rv_timeline *t, const uint8_t *bytes, size_t len,
+int rv_query_bytes(struct rv_timeline *t, const uint8_t *bytes, size_t len, bool exact,
                    int (*each)(void *ctx, const struct rv_sighting *s, struct rv_err *err),
                    bool (*progress)(void *ctx, rv_icount done, rv_icount total), void *ctx,
                    rv_icount *upto, bool *interrupted, struct rv_err *err) {
@@ -361,14 +414,24 @@ int rv_query_bytes(struct rv_timeline *t, const uint8_t *bytes, size_t len,
     struct rv_pass pass = {.to = RV_NEVER,
                            .whole = true,
                            .begin = on_hunt_begin,
-                           .end = on_hunt_end,
+                           .every = HUNT_EVERY,
+                           .pause = on_hunt_look,
+                           .end = on_hunt_look,
                            .merge = on_hunt_merge,
                            .drop = on_hunt_drop,
                            .progress = on_hunt_progress,
                            .ctx = &h};
+    static const struct rv_sought every_write = {
+        .watch = {.len = UINT64_MAX, .access = RV_WATCH_WRITE, .physical = true},
+        .page = RV_ANYWHERE};
+    if (exact) {
+        pass.sought = &every_write;
+        pass.n = 1;
+        pass.hit = on_hunt_write;
+    }
     struct rv_pass_result result = {0};
     int r = rv_pass_run(t, &pass, &result, err);
-    free(h.seen);
+    free(h.told.offset);
     *upto = result.merged;
     *interrupted = result.outcome == RV_PASS_INTERRUPTED;
     return r;

@@ -76,11 +76,11 @@ struct rv_sighting {
     rv_gpa gpa;
     rv_icount by; /* it was there at this position, and not yet at the one looked at before */
 };
-/* Looks for bytes in all of memory as history goes by: at the start, and at each checkpoint in what
- * was written since the one before. Each place is told once, in order of position. What came and
- * went between two checkpoints, or lies across pages that are not neighbours in physical memory, is
- * not seen. each() as above. */
-int rv_query_bytes(struct rv_timeline *t, const uint8_t *bytes, size_t len,
+/* Looks for bytes in all of memory as history goes by: at the start, and every 16384 instructions
+ * in what was written since; with `exact` after every write, which takes many times as long. Each
+ * place is told once, in order of position. What lies across pages that are not neighbours in
+ * physical memory is not seen. each() as above. */
+int rv_query_bytes(struct rv_timeline *t, const uint8_t *bytes, size_t len, bool exact,
                    int (*each)(void *ctx, const struct rv_sighting *s, struct rv_err *err),
                    bool (*progress)(void *ctx, rv_icount done, rv_icount total), void *ctx,
                    rv_icount *upto, bool *interrupted, struct rv_err *err);

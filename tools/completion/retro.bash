@@ -35,7 +35,7 @@ _retro() {
             COMPREPLY=($(compgen -W "last-write next-write reads writes executions calls $options" -- "$cur"))
             return
         fi ;;
-    find) options="--limit --text $ask" ;;
+    find) options="--exact --limit --text $ask" ;;
     record) options="--output --force --no-embed $guest" ;;
     run) options=$guest ;;
     replay) options="--to --engine --quiet --kernel --initrd --json --verbose --help" ;;

@@ -41,6 +41,7 @@ int rv_ram_init(struct rv_ram *r, uint64_t size, struct rv_err *err) {
     r->executed = rv_alloc(size >> RV_PAGE_SHIFT);
     r->undigested = rv_alloc(size >> RV_PAGE_SHIFT);
     r->changed = rv_alloc(size >> RV_PAGE_SHIFT);
+    r->recent = rv_alloc(size >> RV_PAGE_SHIFT);
     r->page_hash = rv_alloc((size >> RV_PAGE_SHIFT) * sizeof *r->page_hash);
     return 0;
 }
@@ -51,6 +52,7 @@ void rv_ram_release(struct rv_ram *r) {
     free(r->executed);
     free(r->undigested);
     free(r->changed);
+    free(r->recent);
     free(r->page_hash);
     *r = (struct rv_ram){0};
 }
@@ -94,17 +96,24 @@ static void collect(struct rv_ram *r) {
     if (r->collect) r->collect(r->collect_ctx);
     uint64_t pages = r->size >> RV_PAGE_SHIFT;
     if (r->collect) r->collect(r->collect_ctx);
-    for (uint64_t i = 0; i < pages; i++)
-        if (r->dirty[i]) {
-            r->undigested[i] = r->changed[i] = 1;
-            r->dirty[i] = 0;
-        }
+    for (uint64_t i = 0; i < pages; i++) {
+        const uint8_t *next = memchr(r->dirty + i, 1, pages - i);
+        if (!next) break;
+        i = (uint64_t)(next - r->dirty);
+        r->undigested[i] = r->changed[i] = r->recent[i] = 1;
+        r->dirty[i] = 0;
+    }
     if (r->on_clean) r->on_clean(r->ctx);
 }
 
 uint8_t *rv_ram_changed(struct rv_ram *r) {
     collect(r);
     return r->changed;
+}
+
+uint8_t *rv_ram_recent(struct rv_ram *r) {
+    collect(r);
+    return r->recent;
 }
 
 uint64_t rv_ram_digest(struct rv_ram *r) {

@@ -27,9 +27,9 @@ struct rv_ram {
     /* Asked before dirty bytes are read: marks there what hardware wrote unseen; may be NULL. */
     void (*collect)(void *ctx);
     void *collect_ctx;
-    /* Pages known to be written since the digest, and since rv_ram_changed, last looked; apart
-     * from those still in `dirty`. */
-    uint8_t *undigested, *changed;
+    /* Pages known to be written since the digest, rv_ram_changed and rv_ram_recent last looked;
+     * apart from those still in `dirty`. */
+    uint8_t *undigested, *changed, *recent;
     /* Digest bookkeeping: hash of each page as last digested, and their combination. */
     uint64_t *page_hash;
     uint64_t digest;
@@ -59,6 +59,8 @@ bool rv_ram_write(struct rv_ram *r, rv_gpa gpa, const void *in, uint64_t len);
 /* One byte a page: 1 when it was written since its byte was last cleared by the caller, who may
  * clear any of them. Valid until the machine runs on. */
 uint8_t *rv_ram_changed(struct rv_ram *r);
+/* The same once more, for another caller. */
+uint8_t *rv_ram_recent(struct rv_ram *r);
 
 /* A 64-bit digest of all RAM. Costs only the pages written since the last call. */
 uint64_t rv_ram_digest(struct rv_ram *r);

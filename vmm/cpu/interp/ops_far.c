@@ -217,6 +217,7 @@ RV_OP(call_far) {
                           .flat = c->mode & RV_MODE_64};
     far_push(c, i, &f, size, c->x.seg[RV_CS].sel);
     far_push(c, i, &f, size, rv_next_rip(c, i));
+    rv_desc_taken(c, i, &d); /* may fault: before anything changes */
     rv_sp_set(c, f.sp);
     enter_code(c, i, &d, sel, c->cpl, off);
 }
@@ -282,6 +283,7 @@ RV_OP(ret_far) {
     check_target(c, i, &d, rip);
     unsigned rpl = sel & 3;
     if (rpl == c->cpl) {
+        rv_desc_taken(c, i, &d); /* may fault: before anything changes */
         rv_sp_set(c, after);
         enter_code(c, i, &d, sel, rpl, rip);
         return;
