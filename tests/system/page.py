@@ -54,7 +54,7 @@ def test_shows_the_run(folder):
         for line in printed.decode().splitlines():
             assert line.strip() in lines, line
         names = b.js("return retro.t.lanes.map(l => l.name)")
-        assert names[:5] == ["Console", "Interrupts", "Exceptions", "CPU", "init"] and "ledger" in names
+        assert names[:6] == ["Marks", "Console", "Interrupts", "Exceptions", "CPU", "init"] and "ledger" in names, names
         # Something is drawn, in more than a few colours.
         colours = b.js("""const c = document.getElementById('lanes'), d = c.getContext('2d')
             .getImageData(0, 0, c.width, c.height).data, s = new Set();
@@ -131,7 +131,9 @@ def test_keyboard_alone_to_a_call_stack(folder):
     trace, _ = debian()
     with opened(view(folder, trace)) as b:
         b.js("document.getElementById('lanes').focus()")
-        b.press("]")  # the first line on the console
+        b.press("]")  # the first mark, which the guest puts before it starts the ledger
+        assert b.text("#details").startswith("Mark"), b.text("#details")
+        b.press("Down", "]")  # the first line on the console
         assert b.text("#details").startswith("Printed")
         assert b.js("return document.querySelector('.line[aria-selected=true]').innerText").endswith(
             "ledger: 300000 postings")

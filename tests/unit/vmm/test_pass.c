@@ -217,7 +217,7 @@ Test(pass, ranges) {
     struct rv_timeline *t = opened(3);
     rv_icount last = rv_timeline_end(t).icount;
     uint64_t seed = 5;
-    for (unsigned n = 0; n < 40; n++) {
+    for (unsigned n = 0; n < TURNS(40); n++) {
         seed = seed * 6364136223846793005ull + 1442695040888963407ull;
         rv_icount from = (seed >> 20) % (last + 1);
         seed = seed * 6364136223846793005ull + 1442695040888963407ull;

@@ -130,7 +130,7 @@ static void walk(bool use_index, uint64_t memory, unsigned steps) {
     struct rv_arrival a;
     size_t i = 0; /* into o.v: where it stands */
     cr_assert_eq(rv_timeline_seek(t, o.v[0].at, &a, &err), 0);
-    for (unsigned n = 0; n < steps; n++) {
+    for (unsigned n = 0; n < TURNS(steps); n++) {
         switch (rnd(8)) {
         case 0:
             i = rnd(o.n);
@@ -279,7 +279,7 @@ Test(timeline, a_damaged_index_is_made_anew) {
     rv_timeline_free(opened(true, 1 << 20));
     struct stat st;
     cr_assert_eq(stat(ticking_index, &st), 0);
-    for (unsigned n = 0; n < 60; n++) {
+    for (unsigned n = 0; n < TURNS(60); n++) {
         FILE *f = fopen(ticking_index, "r+b");
         cr_assert_not_null(f);
         long at = (long)rnd((uint64_t)st.st_size);

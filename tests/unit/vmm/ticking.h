@@ -9,6 +9,13 @@
 #define HANDLER 0x7c60u /* the interrupt's */
 #define INC     0x7c37u /* inc dword [700h], in the loop */
 
+/* How many random turns of n to take: the sanitizers make each several times as long. */
+#ifdef __SANITIZE_ADDRESS__
+#define TURNS(n) ((n) / 5)
+#else
+#define TURNS(n) (n)
+#endif
+
 extern char ticking_path[64], ticking_index[80];
 
 /* A host that gives nothing and is asked often: every `slice` instructions. */
