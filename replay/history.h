@@ -1,5 +1,5 @@
 /* What is known of a recording once it has been replayed: checkpoints along it, and of each epoch
- * between them the pages written and executed.
+ * between them the pages written and executed, and the lines of code that ran.
  *
  * It is derived from the trace alone and kept in an index file beside it (index.h). While a history
  * is in use its epochs and filed checkpoints do not change; the timeline adds checkpoints in
