@@ -267,8 +267,9 @@ int rv_pass_run(struct rv_timeline *t, const struct rv_pass *pass, struct rv_pas
         return rv_fail(err, RV_E_UNSUPPORTED,
                        "engine %s cannot count by code; take --engine interpret",
                        rv_machine_engine(rv_timeline_machine(t))->ops->name);
+    rv_icount to = pass->to < t->h->end ? pass->to : t->h->end;
     if (pass->from >= pass->to || pass->from > t->h->end) {
-        result->merged = pass->to;
+        result->merged = to;
         return 0;
     }
     struct job j = {.t = t, .p = pass};
@@ -284,7 +285,7 @@ int rv_pass_run(struct rv_timeline *t, const struct rv_pass *pass, struct rv_pas
     pthread_mutex_init(&j.lock, NULL);
     pthread_cond_init(&j.moved, NULL);
     int r = run_job(&j, result, &local);
-    if (!j.n) result->merged = pass->to;
+    if (!j.n || result->merged > to) result->merged = to;
     pthread_cond_destroy(&j.moved);
     pthread_mutex_destroy(&j.lock);
     free(j.point);

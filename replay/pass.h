@@ -68,7 +68,8 @@ enum rv_pass_outcome {
 
 struct rv_pass_result {
     enum rv_pass_outcome outcome;
-    rv_icount merged; /* everything before this position was merged, on errors too */
+    rv_icount merged; /* everything before this position was merged, on errors too;
+                         at most the end of the recording */
 };
 
 /* Runs the pass with the timeline's workers; the timeline then stands where it stood. Negative when

@@ -95,16 +95,17 @@ static int index_main(int argc, char **argv) {
 const struct retro_command retro_cmd_index = {
     .name = "index",
     .brief = "prepare a trace for time travel: write its index file",
-    .help = "Usage: retro index [OPTION]... FILE\n"
-            "Replays the trace once, checking it, and writes FILE.index: checkpoints, and which\n"
-            "pages were written and which code ran when. retro gdb does the same when there is\n"
-            "none. The index holds nothing that the trace does not, and can be deleted at any time.\n\n"
-            "  -f, --force          make it anew even if there is one that fits\n"
-            "  -e, --engine ENGINE  auto (default), translate or interpret\n"
-            "  -q, --quiet          print nothing\n"
-            "      --kernel FILE    the kernel, for a trace recorded with --no-embed\n"
-            "      --initrd FILE    the initial RAM disk, likewise\n"
-            "  -v, --verbose        say what was chosen and why\n\n"
-            "Example: retro index boot.retro\n",
+    .help =
+        "Usage: retro index [OPTION]... FILE\n"
+        "Replays the trace once, checking it, and writes FILE.index: checkpoints, and which\n"
+        "pages were written and which code ran when. retro gdb does the same when there is\n"
+        "none. The index holds nothing that the trace does not, and can be deleted at any time.\n\n"
+        "  -f, --force          make it anew even if there is one that fits\n"
+        "  -e, --engine ENGINE  auto (default), translate or interpret\n"
+        "  -q, --quiet          print nothing\n"
+        "      --kernel FILE    the kernel, for a trace recorded with --no-embed\n"
+        "      --initrd FILE    the initial RAM disk, likewise\n"
+        "  -v, --verbose        say what was chosen and why\n\n"
+        "Example: retro index boot.retro\n",
     .main = index_main,
 };

@@ -137,5 +137,5 @@ int retro_configure(const struct rv_engine_ops *engine, struct rv_machine_config
     c->rate = RV_RATE_HOST;
     c->by_trap = true;
     c->digest_every = RV_DIGEST_TRAPS;
-    return rv_quirks_measure(&c->quirks, err);
+    return rv_quirks_measure(&rv_engine_nested, 0, &c->quirks, err);
 }

@@ -334,8 +334,7 @@ static int pass(struct gather *g, struct rv_err *err) {
                         .ctx = g};
     struct rv_pass_result result = {0};
     int r = rv_pass_run(g->config->timeline, &p, &result, err);
-    rv_icount end = rv_timeline_end(g->config->timeline).icount;
-    g->tally->upto = result.merged < end ? result.merged : end;
+    g->tally->upto = result.merged;
     g->tally->interrupted = result.outcome == RV_PASS_INTERRUPTED;
     return r;
 }

@@ -507,9 +507,8 @@ int retro_plugin_run(struct retro_plugin *p, struct retro_plugin_run *run, struc
                            .progress = on_progress,
                            .ctx = p};
     r = rv_pass_run(run->timeline, &pass, &result, err);
-    rv_icount end = rv_timeline_end(run->timeline).icount;
     run->interrupted = result.outcome == RV_PASS_INTERRUPTED;
-    run->upto = result.merged < end ? result.merged : end;
+    run->upto = result.merged;
     bool whole = !r && !run->interrupted;
     if (p->plugin->finish && p->plugin->finish(p->self, whole) && !r)
         r = rv_fail(err, RV_E_UNSUPPORTED, "plugin %s gave up at the end", p->text);

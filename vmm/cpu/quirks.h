@@ -31,8 +31,12 @@ enum rv_quirk {
 };
 #define RV_QUIRKS_KNOWN 0x1ffull
 
-/* Finds out about this host's processor by running a few instructions on the nested engine. Errors
- * as that engine's create and run. */
-int rv_quirks_measure(uint64_t *quirks, struct rv_err *err);
+struct rv_engine_ops;
+
+/* Finds out by running a few instructions on an engine: of this host's processor, on the nested
+ * one. A software engine follows the quirks in `follow` (0: none) and shows those. Errors as the
+ * engine's create and run. */
+int rv_quirks_measure(const struct rv_engine_ops *engine, uint64_t follow, uint64_t *quirks,
+                      struct rv_err *err);
 
 #endif

@@ -37,6 +37,7 @@ static struct sought look_for(const void *bytes, size_t len, rv_gpa gpa, bool ex
     cr_assert_eq(
         rv_query_bytes(t, bytes, len, exact, on_sighting, NULL, &o, &upto, &interrupted, &err), 0,
         "%s", err.msg);
+    cr_expect_eq(upto, rv_timeline_end(t).icount);
     cr_expect_not(interrupted);
     rv_timeline_free(t);
     return o;

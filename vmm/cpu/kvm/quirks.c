@@ -93,15 +93,16 @@ static uint64_t fxsave_quirks(const uint8_t *fx) {
     return q;
 }
 
-int rv_quirks_measure(uint64_t *quirks, struct rv_err *err) {
+int rv_quirks_measure(const struct rv_engine_ops *engine, uint64_t follow, uint64_t *quirks,
+                      struct rv_err *err) {
     *quirks = 0;
     struct rv_ram ram;
     int r = rv_ram_init(&ram, MEMORY, err);
     if (r) return r;
-    struct rv_cpu_bus bus = {.exit = leave, .tsc = no_tsc};
+    struct rv_cpu_bus bus = {.exit = leave, .tsc = no_tsc, .quirks = follow};
     bus.ctx = &bus;
     struct rv_engine *e = NULL;
-    r = rv_engine_nested.create(&e, &ram, &bus, &rv_profile_hw, err);
+    r = engine->create(&e, &ram, &bus, &rv_profile_hw, err);
     if (!r) {
         struct rv_x86 x;
         prepare(&ram, &x);
@@ -110,8 +111,9 @@ int rv_quirks_measure(uint64_t *quirks, struct rv_err *err) {
         if (r > 0)
             r = r == RV_RUN_ATTENTION ? 0
                                       : rv_fail(err, RV_E_HOST,
-                                                "KVM runs a guest of a few instructions "
-                                                "wrongly; use --engine interpret");
+                                                "engine %s runs a guest of a few instructions "
+                                                "wrongly; use --engine interpret",
+                                                engine->name);
         if (!r) {
             e->ops->get(e, &x);
             if (!(x.gpr[RV_RCX] & RV_FL_RF)) *quirks |= RV_QUIRK_NO_RF;
