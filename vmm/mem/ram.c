@@ -95,7 +95,6 @@ bool rv_ram_write(struct rv_ram *r, rv_gpa gpa, const void *in, uint64_t len) {
 static void collect(struct rv_ram *r) {
     if (r->collect) r->collect(r->collect_ctx);
     uint64_t pages = r->size >> RV_PAGE_SHIFT;
-    if (r->collect) r->collect(r->collect_ctx);
     for (uint64_t i = 0; i < pages; i++) {
         const uint8_t *next = memchr(r->dirty + i, 1, pages - i);
         if (!next) break;

@@ -31,6 +31,12 @@ struct rv_nested_vm {
     size_t shim_size;
     struct rv_ram *ram;
     uint64_t *dirty_log; /* a bit a page */
+    /* Of each page in KVM's log: its hash when it was last looked at, and how often it has been the
+     * same since. */
+    struct rv_logged {
+        uint64_t hash;
+        uint8_t same;
+    } *logged;
     bool logging;        /* KVM keeps that log */
     bool log_by_hand;    /* pages stay in KVM's log until they are cleared */
     void *vendor;        /* what the vendor's half keeps; freed with the rest */

@@ -63,9 +63,11 @@ static void map(struct npt *n, uint64_t gpa, uint64_t to, uint64_t size) {
     }
 }
 
-/* To look again at pages that did not change costs less than to have KVM notice each page's next
- * write, up to about so many pages. */
-#define LOG_LIMIT 2048
+/* A page that is in KVM's log is hashed each time; to have its next write noticed costs a fault,
+ * which is as much as a few hashes. So a page leaves the log when it was found the same so often;
+ * and to take pages out costs a flush, so some are taken out together. */
+#define LOG_SAME 4
+#define LOG_OUT  16u
 
 static void log_by_hand(struct rv_nested_vm *v) {
     struct kvm_enable_cap cap = {.cap = KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2,
@@ -86,6 +88,7 @@ static int make_memory(struct rv_nested_vm *v, struct rv_err *err) {
     int r = rv_kvm_add_slot(v->vm, 0, 0, v->shim, v->shim_size, 0, err);
     if (!r) r = rv_kvm_add_slot(v->vm, 1, RV_L1_RAM, v->ram->host, v->ram->size, 0, err);
     v->dirty_log = rv_alloc((size_t)((v->ram->size >> RV_PAGE_SHIFT) + 63) / 64 * 8);
+    v->logged = rv_alloc((size_t)(v->ram->size >> RV_PAGE_SHIFT) * sizeof *v->logged);
     return r;
 }
 
@@ -107,13 +110,26 @@ void rv_nested_collect_dirty(struct rv_nested_vm *v) {
         memset(v->ram->dirty, 1, pages);
         return;
     }
-    for (uint64_t i = 0; i < (pages + 63) / 64; i++)
+    /* What remains in dirty_log are the pages to be taken out of KVM's. */
+    for (uint64_t i = 0; i < (pages + 63) / 64; i++) {
+        uint64_t out = 0;
         for (uint64_t bits = v->dirty_log[i]; bits; bits &= bits - 1) {
             uint64_t page = i * 64 + (uint64_t)__builtin_ctzll(bits);
-            if (page < pages) v->ram->dirty[page] = 1;
-            found++;
+            if (page >= pages) break;
+            v->ram->dirty[page] = 1;
+            struct rv_logged *l = &v->logged[page];
+            if (l->hash != v->ram->page_hash[page]) {
+                *l = (struct rv_logged){.hash = v->ram->page_hash[page]};
+            } else if (l->same < LOG_SAME) {
+                l->same++;
+            } else {
+                out |= bits & -bits;
+                found++;
+            }
         }
-    if (!v->log_by_hand || found <= LOG_LIMIT) return;
+        v->dirty_log[i] = out;
+    }
+    if (!v->log_by_hand || found < LOG_OUT) return;
     struct kvm_clear_dirty_log clear = {
         .slot = 1, .num_pages = (uint32_t)pages, .dirty_bitmap = v->dirty_log};
     /* Refused, the pages stay in the log, which costs time alone. */
@@ -142,6 +158,7 @@ void rv_nested_vm_release(struct rv_nested_vm *v) {
     if (v->kvm >= 0) close(v->kvm);
     if (v->shim) munmap(v->shim, v->shim_size);
     free(v->dirty_log);
+    free(v->logged);
     free(v->vendor);
     *v = (struct rv_nested_vm){.kvm = -1, .vm = -1, .cpu = -1};
 }
