@@ -213,6 +213,52 @@ Test(interp, without_an_idt_a_fault_is_a_triple_fault) {
     finish(&b);
 }
 
+static void exit_and_attend(void *ctx, struct rv_exit *x) {
+    x->data = 0;
+    ((struct bench *)ctx)->bus.attention = true;
+}
+static uint64_t tsc_and_attend(void *ctx) {
+    ((struct bench *)ctx)->bus.attention = true;
+    return 0;
+}
+
+/* Whatever asks the machine for something is the last instruction before the machine is asked: a
+ * recording on hardware knows the place by that. */
+Test(interp, returns_right_after_what_leaves_the_cpu) {
+    static const struct {
+        const char *name;
+        uint8_t code[8], len;
+    } what[] = {
+        {"cpuid", {0x0f, 0xa2}, 2},
+        {"rdtsc", {0x0f, 0x31}, 2},
+        {"rdtscp", {0x0f, 0x01, 0xf9}, 3},
+        {"rdmsr", {0x0f, 0x32}, 2},
+        {"in", {0xe4, 0x80}, 2},
+        {"out", {0xe6, 0x80}, 2},
+        {"load", {0x8b, 0x1e}, 2},
+        {"store", {0x89, 0x1e}, 2},
+        {"modify", {0x01, 0x1e}, 2},
+    };
+    for (unsigned n = 0; n < RV_COUNT(what); n++) {
+        /* mov eax, 1; mov ecx, IA32_APIC_BASE; mov esi, the APIC's page; nop; ...; nops; a loop */
+        uint8_t code[64] = {0xb8, 1, 0, 0, 0, 0xb9, 0x1b, 0, 0, 0, 0xbe, 0x00, 0xf0, 0x1f, 0x00};
+        memset(code + 15, 0x90, sizeof code - 15);
+        memcpy(code + 16, what[n].code, what[n].len);
+        memcpy(code + 62, (uint8_t[]){0xeb, 0xfe}, 2); /* jmp to itself */
+        struct bench b;
+        start(&b, code, sizeof code);
+        b.bus.ctx = &b;
+        b.bus.exit = exit_and_attend;
+        b.bus.tsc = tsc_and_attend;
+        put64(&b, PT + 8 * 511, 0xfee00000u | 7);
+        cr_expect_eq(run(&b, 1000), RV_RUN_ATTENTION, "%s", what[n].name);
+        cr_expect_eq(state(&b).rip, CODE + 16 + what[n].len, "%s: at 0x%llx", what[n].name,
+                     (unsigned long long)state(&b).rip);
+        cr_expect_eq(b.e->ops->icount(b.e), 5, "%s", what[n].name);
+        finish(&b);
+    }
+}
+
 Test(interp, a_kick_ends_an_endless_loop) {
     static const uint8_t code[] = {0xeb, 0xfe}; /* jmp $ */
     struct bench b;

@@ -649,7 +649,7 @@ static void choose(struct rv_interp *c, const struct rv_decode *d, struct rv_ins
     case ZYDIS_MNEMONIC_STI: op_end(out, rv_op_sti); break;
     case ZYDIS_MNEMONIC_IN: in_out(d, out, true); break;
     case ZYDIS_MNEMONIC_OUT: in_out(d, out, false); break;
-    case ZYDIS_MNEMONIC_CPUID: out->op = rv_op_cpuid; break;
+    case ZYDIS_MNEMONIC_CPUID: op_end(out, rv_op_cpuid); break;
     case ZYDIS_MNEMONIC_RDTSC: op_end(out, rv_op_rdtsc); break;
     case ZYDIS_MNEMONIC_RDTSCP:
         ext_op(out, 1, rv_op_rdtsc);

@@ -125,7 +125,7 @@ RV_OP(cpuid) {
     g[RV_RBX] = r.ebx;
     g[RV_RCX] = r.ecx;
     g[RV_RDX] = r.edx;
-    rv_next(c, i);
+    rv_end(c, i);
 }
 
 /* RDTSC and RDTSCP (ext 1). */
