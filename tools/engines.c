@@ -137,5 +137,7 @@ int retro_configure(const struct rv_engine_ops *engine, struct rv_machine_config
     c->rate = RV_RATE_HOST;
     c->by_trap = true;
     c->digest_every = RV_DIGEST_TRAPS;
-    return rv_quirks_measure(&rv_engine_nested, 0, &c->quirks, err);
+    int r = rv_quirks_measure(&rv_engine_nested, 0, &c->quirks, err);
+    c->quirks |= RV_QUIRK_OPEN_FLAGS;
+    return r;
 }

@@ -355,6 +355,8 @@ void rv_store_bytes(struct rv_interp *c, const struct rv_insn *i, uint64_t va, c
                     size_t n);
 /* Raises what a write of size bytes would raise, without writing. */
 void rv_probe_write(struct rv_interp *c, const struct rv_insn *i, uint64_t va, unsigned size);
+/* The same for an instruction that reads the bytes first. */
+void rv_probe_modify(struct rv_interp *c, const struct rv_insn *i, uint64_t va, unsigned size);
 
 /* Host address for a plain access that stays in one cached page, or NULL. */
 static inline void *rv_fast_r(struct rv_interp *c, uint64_t va, unsigned size) {

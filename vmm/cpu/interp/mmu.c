@@ -532,6 +532,17 @@ void rv_probe_write(struct rv_interp *c, const struct rv_insn *i, uint64_t va, u
     prepare_store(c, i, pa2, size - first);
 }
 
+void rv_probe_modify(struct rv_interp *c, const struct rv_insn *i, uint64_t va, unsigned size) {
+    if (rv_fast_w(c, va, size)) return;
+    if (c->bus->quirks & RV_QUIRK_MODIFY_READS) {
+        check_canonical(c, i, va, size);
+        unsigned first = RV_PAGE_SIZE - (va & 0xfff);
+        translate(c, i, va, access_of(c));
+        if (size > first) translate(c, i, va + first, access_of(c));
+    }
+    rv_probe_write(c, i, va, size);
+}
+
 void rv_load_bytes(struct rv_interp *c, const struct rv_insn *i, uint64_t va, void *out, size_t n) {
     uint8_t *p = out;
     while (n) {

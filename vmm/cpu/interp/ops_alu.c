@@ -39,7 +39,7 @@
         compute;                                                                                   \
         memcpy(p, &d, sizeof d);                                                                   \
     } else {                                                                                       \
-        rv_probe_write(c, i, va, (bits) / 8);                                                      \
+        rv_probe_modify(c, i, va, (bits) / 8);                                                     \
         d = (uint##bits##_t)rv_load_slow(c, i, va, (bits) / 8);                                    \
         compute;                                                                                   \
         rv_store_slow(c, i, va, (bits) / 8, d);                                                    \
@@ -265,7 +265,7 @@ const rv_op rv_shift_ops[RV_SHIFTS][2][2][4] = {
         uint64_t va = 0, d, s = rv_reg_get(c, i->r2, size);                                        \
         if (mem) {                                                                                 \
             va = rv_ea(c, i, size, true);                                                          \
-            rv_probe_write(c, i, va, size);                                                        \
+            rv_probe_modify(c, i, va, size);                                                       \
             d = rv_load(c, i, va, size);                                                           \
         } else {                                                                                   \
             d = rv_reg_get(c, i->r1, size);                                                        \

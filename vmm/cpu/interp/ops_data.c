@@ -136,7 +136,7 @@ RV_OP(xchg_rr) {
 
 RV_OP(xchg_mr) {
     uint64_t va = rv_ea(c, i, i->size, true);
-    rv_probe_write(c, i, va, i->size);
+    rv_probe_modify(c, i, va, i->size);
     uint64_t m = rv_load(c, i, va, i->size);
     rv_store(c, i, va, i->size, rv_reg_get(c, i->r2, i->size));
     rv_reg_set(c, i->r2, i->size, m);
@@ -192,7 +192,7 @@ RV_OP(xadd) {
         rv_reg_set(c, i->r1, size, sum);
     } else {
         uint64_t va = rv_ea(c, i, size, true);
-        rv_probe_write(c, i, va, size);
+        rv_probe_modify(c, i, va, size);
         uint64_t d = rv_load(c, i, va, size);
         uint16_t before = c->fl;
         uint64_t sum = with_flags(c, false, size, d, s);
@@ -218,7 +218,7 @@ RV_OP(cmpxchg) {
             rv_reg_set(c, RV_GPR_OFFSET(RV_RAX), size, d);
     } else {
         uint64_t va = rv_ea(c, i, size, true);
-        rv_probe_write(c, i, va, size);
+        rv_probe_modify(c, i, va, size);
         uint64_t d = rv_load(c, i, va, size);
         rv_store(c, i, va, size, acc == d ? s : d);
         with_flags(c, true, size, acc, d);
@@ -232,7 +232,7 @@ RV_OP(cmpxchg8b) {
     unsigned half = i->size;
     uint64_t va = rv_ea(c, i, 2 * half, true);
     if (half == 8 && va & 15) rv_raise_error(c, i, RV_VEC_GP, 0);
-    rv_probe_write(c, i, va, 2 * half);
+    rv_probe_modify(c, i, va, 2 * half);
     uint64_t lo = rv_load(c, i, va, half), hi = rv_load(c, i, va + half, half);
     uint64_t *g = c->x.gpr, mask = rv_mask(half);
     bool equal = lo == (g[RV_RAX] & mask) && hi == (g[RV_RDX] & mask);
@@ -302,7 +302,7 @@ RV_OP(bt) {
             offset += (uint64_t)((index >> (3 + rv_log2(size))) * size);
         }
         va = i->ea == RV_EA_FLAT ? offset : rv_ea_slow(c, i, offset, size, kind != BT_TEST);
-        if (kind != BT_TEST) rv_probe_write(c, i, va, size);
+        if (kind != BT_TEST) rv_probe_modify(c, i, va, size);
         d = rv_load(c, i, va, size);
     }
     bool old = d >> bit & 1;

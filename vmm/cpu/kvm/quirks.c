@@ -11,6 +11,8 @@
 #define CODE        0x3000u
 #define ON_UD       0x3100u
 #define ON_DE       0x3200u
+#define ON_PF       0x3300u
+#define PAGES       0x4000u /* page directory; its last entry maps nothing */
 #define FX          0x5000u /* what FXSAVE writes, among bytes that it finds there */
 #define FSW         0x5200u
 #define NUMBER      0x5800u
@@ -18,8 +20,10 @@
 #define FAR_CS      0x18u
 #define UNTOUCHED   0xaa
 #define FSW_C1_HIGH 2 /* C1, in the upper byte */
+#define PF_WRITE    2 /* in the error code of a page fault */
 
-/* In 32-bit protected mode. The first instructions may be interpreted: they must not matter. */
+/* In 32-bit protected mode with paging. The first instructions may be interpreted: they must not
+ * matter. */
 static const uint8_t code[] = {
     0x90, 0x90, 0x90, 0x90, 0x90, 0x90,   0x90, 0x90, /* nop */
     0xea, 0x0f, 0x30, 0x00, 0x00, FAR_CS, 0x00,       /* ljmp FAR_CS, next */
@@ -30,14 +34,19 @@ static const uint8_t code[] = {
     0xdd, 0x3d, 0x00, 0x52, 0x00, 0x00,               /* fnstsw [FSW] */
     0x0f, 0x0b,                                       /* ud2 */
 };
-/* The handler of #UD goes on at a division by zero, that of #DE leaves the CPU. */
+/* The handler of #UD goes on at a division by zero, that of #DE with a page that is not there, that
+ * of #PF leaves the CPU. */
 static const uint8_t ud_handler[] = {
     0x58, 0x5b, 0x5e, /* pop eax, ebx, esi: EIP, CS, EFLAGS */
     0x31, 0xc0,       /* xor eax, eax */
     0xf6, 0xf0,       /* div al */
 };
 static const uint8_t de_handler[] = {
-    0x58, 0x5b, 0x59, /* pop eax, ebx, ecx */
+    0x58, 0x5b, 0x59,                   /* pop eax, ebx, ecx */
+    0xff, 0x05, 0x00, 0x00, 0xc0, 0xff, /* inc dword [4 MiB below the end] */
+};
+static const uint8_t pf_handler[] = {
+    0x5f,             /* pop edi: error code */
     0xe6, 0x80, 0xf4, /* out 80h, al; hlt */
 };
 
@@ -61,14 +70,20 @@ static void prepare(struct rv_ram *ram, struct rv_x86 *x) {
     put64(ram, GDT + FAR_CS, 0x00cf9a000000ffffull); /* not accessed yet */
     put64(ram, IDT + 8 * RV_VEC_UD, 0x00008e0000080000ull | ON_UD);
     put64(ram, IDT + 8 * RV_VEC_DE, 0x00008e0000080000ull | ON_DE);
+    put64(ram, IDT + 8 * RV_VEC_PF, 0x00008e0000080000ull | ON_PF);
+    put64(ram, PAGES, 0x83); /* 4 MiB, one to one */
     memcpy(ram->host + CODE, code, sizeof code);
     memcpy(ram->host + ON_UD, ud_handler, sizeof ud_handler);
     memcpy(ram->host + ON_DE, de_handler, sizeof de_handler);
+    memcpy(ram->host + ON_PF, pf_handler, sizeof pf_handler);
     memset(ram->host + FX, UNTOUCHED, 512);
     put64(ram, NUMBER, 0xc0400000u); /* -3.0: FXAM sets C1 */
     rv_x86_reset(x);
-    x->cr4 = RV_CR4_OSFXSR;
-    x->cr0 = RV_CR0_PE | RV_CR0_ET | RV_CR0_NE;
+    /* With paging from the beginning: to switch it on leaves the hardware, and what follows would
+     * be interpreted. */
+    x->cr4 = RV_CR4_OSFXSR | RV_CR4_PSE;
+    x->cr3 = PAGES;
+    x->cr0 = RV_CR0_PE | RV_CR0_ET | RV_CR0_NE | RV_CR0_PG;
     x->gdt = (struct rv_dtr){.base = GDT, .limit = 0x1f};
     x->idt = (struct rv_dtr){.base = IDT, .limit = 0xff};
     for (unsigned n = RV_ES; n <= RV_GS; n++)
@@ -121,6 +136,7 @@ int rv_quirks_measure(const struct rv_engine_ops *engine, uint64_t follow, uint6
             if (!(ram.host[GDT + FAR_CS + 5] & 1)) *quirks |= RV_QUIRK_NOT_ACCESSED;
             *quirks |= fxsave_quirks(ram.host + FX);
             if (ram.host[FSW + 1] & FSW_C1_HIGH) *quirks |= RV_QUIRK_X87_KEEPS_C1;
+            if (!(x.gpr[RV_RDI] & PF_WRITE)) *quirks |= RV_QUIRK_MODIFY_READS;
         }
         e->ops->destroy(e);
     }
