@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "vmm/base/buf.h"
+#include "vmm/landmark.h"
 #include "vmm/machine.h"
 #include "trace-format/clocks.h"
 #include "trace-format/effect.h"
@@ -125,6 +126,13 @@ static int rec_query(struct rv_nondet *nd, struct rv_point at, enum rv_source so
     return code;
 }
 
+static int rec_taken(struct rv_nondet *nd, struct rv_point at, enum rv_source source,
+                     uint64_t value, struct rv_err *err) {
+    struct rv_recorder *r = of(nd);
+    clock_read(r, at, value);
+    return r->inner->ops->taken(r->inner, at, source, value, err);
+}
+
 /* What comes next comes between two traps: says where, unless instructions are counted. */
 static void landmark(struct rv_recorder *r, const struct rv_next *q) {
     if (!r->by_trap || !q->landmark || r->marked == q->landmark) return;
@@ -137,6 +145,7 @@ static void landmark(struct rv_recorder *r, const struct rv_next *q) {
         memcpy(data + len, &q->landmark->word[i].gpa, 8);
         memcpy(data + len + 8, &q->landmark->word[i].value, 8);
     }
+    if (q->landmark->undefined) data[len++] = rv_flags_byte(q->landmark->undefined);
     event(r, (struct rv_trace_event){.kind = RV_TRACE_LANDMARK,
                                      .source = RV_SRC_CPU,
                                      .position = position(r, q->at),
@@ -172,6 +181,11 @@ static int rec_next(struct rv_nondet *nd, const struct rv_next *q, struct rv_pus
         ev.kind = RV_TRACE_JUMP;
         ev.value = out->time - q->at.time;
         break;
+    case RV_PUSH_FLAGS:
+        ev.kind = RV_TRACE_FLAGS;
+        ev.source = RV_SRC_CPU;
+        ev.value = out->value;
+        break;
     case RV_PUSH_STOP: r->pushed_stop = true; return 0;
     }
     event(r, ev);
@@ -191,7 +205,7 @@ static int rec_horizon(struct rv_nondet *nd, struct rv_point at, struct rv_horiz
         r->flushed_at = now;
         if (r->flush_every < FLUSH_EVERY_NS) r->flush_every *= 2;
     }
-    return r->inner->ops->horizon(r->inner, at, h, err);
+    return rv_nondet_horizon(r->inner, at, h, err);
 }
 
 static int rec_effect(struct rv_nondet *nd, struct rv_point at, enum rv_source sink,
@@ -258,6 +272,7 @@ static int rec_stopped(struct rv_nondet *nd, const struct rv_end *end, struct rv
 
 static const struct rv_nondet_ops recorder_ops = {
     .query = rec_query,
+    .taken = rec_taken,
     .next = rec_next,
     .horizon = rec_horizon,
     .effect = rec_effect,

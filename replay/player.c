@@ -8,6 +8,7 @@
 #include "trace-format/clocks.h"
 #include "trace-format/effect.h"
 #include "vmm/base/buf.h"
+#include "vmm/landmark.h"
 #include "vmm/machine.h"
 
 /* Instructions between two looks at stop requests. */
@@ -161,7 +162,7 @@ static rv_icount last_position(const struct rv_trace_event *ev) {
 }
 
 static bool is_push(const struct rv_trace_event *ev) {
-    return ev->kind == RV_TRACE_INPUT || ev->kind == RV_TRACE_JUMP ||
+    return ev->kind == RV_TRACE_INPUT || ev->kind == RV_TRACE_JUMP || ev->kind == RV_TRACE_FLAGS ||
            (ev->kind == RV_TRACE_STOP && ev->source == RV_STOPPED_FROM_OUTSIDE);
 }
 
@@ -182,6 +183,9 @@ static int give(struct rv_player *p, struct rv_point at, const struct rv_trace_e
         *out = (struct rv_push){
             .kind = RV_PUSH_JUMP, .source = RV_SRC_CLOCK, .time = at.time + ev->value};
         break;
+    case RV_TRACE_FLAGS:
+        *out = (struct rv_push){.kind = RV_PUSH_FLAGS, .source = RV_SRC_CPU, .value = ev->value};
+        break;
     default:
         /* Left in place: stopped() compares it. */
         give_stop(out, (enum rv_stop)ev->value);
@@ -193,10 +197,11 @@ static int give(struct rv_player *p, struct rv_point at, const struct rv_trace_e
 static void read_landmark(const struct rv_trace_event *ev, struct rv_landmark *out) {
     *out = (struct rv_landmark){.at = ev->value, .ram = ev->value2};
     /* Of another length, it equals no state. */
-    if (ev->len < 16 || ev->len > RV_LANDMARK_BYTES || ev->len % 16) return;
+    if (ev->len < 16 || ev->len > RV_LANDMARK_BYTES || ev->len % 16 > 1) return;
     memcpy(&out->gpr, ev->data, 8);
     memcpy(&out->cpu, ev->data + 8, 8);
-    for (size_t at = 16; at < ev->len; at += 16) {
+    if (ev->len % 16) out->undefined = rv_flags_of_byte(ev->data[ev->len - 1]);
+    for (size_t at = 16; at + 16 <= ev->len; at += 16) {
         struct rv_word *w = &out->word[out->words++];
         memcpy(&w->gpa, ev->data + at, 8);
         memcpy(&w->value, ev->data + at + 8, 8);

@@ -117,6 +117,9 @@ static void describe_input(const struct rv_trace_place *p, char *out, size_t siz
     case RV_TRACE_JUMP:
         snprintf(out, size, "time moved on by %" PRIu64 " ns from outside", ev->value);
         break;
+    case RV_TRACE_FLAGS:
+        snprintf(out, size, "undefined flags 0x%" PRIx64 " became 0", ev->value);
+        break;
     case RV_TRACE_QUERY:
         if (ev->source == RV_SRC_RTC && ev->value <= 253402300799ull && gmtime_r(&t, &tm)) {
             strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S UTC", &tm);

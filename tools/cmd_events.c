@@ -76,6 +76,7 @@ static void print_human(const struct rv_trace_event *ev) {
         break;
     case RV_TRACE_JUMP: printf(" +%" PRIu64 " ns", ev->value); break;
     case RV_TRACE_QUERY: printf(" %" PRIu64, ev->value); break;
+    case RV_TRACE_FLAGS: printf(" 0x%" PRIx64, ev->value); break;
     case RV_TRACE_DIGEST: printf(" %016" PRIx64 "-%016" PRIx64, ev->value, ev->value2); break;
     case RV_TRACE_STOP:
         printf(" %s, code %" PRIu64 "%s", rv_stop_name((enum rv_stop)ev->value), ev->value2,

@@ -21,6 +21,7 @@
 struct below {
     struct rv_nondet nd;
     struct rv_nondet *player;
+    const struct rv_landmark *seen; /* whose undefined flags were told */
 };
 
 struct lift {
@@ -48,13 +49,22 @@ static int below_query(struct rv_nondet *nd, struct rv_point at, enum rv_source 
 }
 static int below_next(struct rv_nondet *nd, const struct rv_next *q, struct rv_push *out,
                       struct rv_err *err) {
-    struct rv_nondet *p = below_of(nd)->player;
-    return p->ops->next(p, q, out, err);
+    struct below *b = below_of(nd);
+    /* The machine has cleared them when it found the landmark, which the new trace does not have.
+     */
+    if (q->landmark && !b->seen && q->landmark->undefined) {
+        *out = (struct rv_push){
+            .kind = RV_PUSH_FLAGS, .source = RV_SRC_CPU, .value = q->landmark->undefined};
+        b->seen = q->landmark;
+        return 0;
+    }
+    return b->player->ops->next(b->player, q, out, err);
 }
 static int below_horizon(struct rv_nondet *nd, struct rv_point at, struct rv_horizon *h,
                          struct rv_err *err) {
-    struct rv_nondet *p = below_of(nd)->player;
-    return p->ops->horizon(p, at, h, err);
+    struct below *b = below_of(nd);
+    b->seen = NULL;
+    return b->player->ops->horizon(b->player, at, h, err);
 }
 static int below_effect(struct rv_nondet *nd, struct rv_point at, enum rv_source sink,
                         const void *data, size_t len, struct rv_err *err) {
@@ -108,7 +118,7 @@ static int lift_next(struct rv_nondet *nd, const struct rv_next *q, struct rv_pu
 static int lift_horizon(struct rv_nondet *nd, struct rv_point at, struct rv_horizon *h,
                         struct rv_err *err) {
     struct lift *l = lift_of(nd);
-    int code = l->recorder_nd->ops->horizon(l->recorder_nd, at, h, err);
+    int code = rv_nondet_horizon(l->recorder_nd, at, h, err);
     if (h->until > l->next_digest) h->until = l->next_digest;
     return code;
 }

@@ -42,7 +42,7 @@ static int like_next(struct rv_nondet *nd, const struct rv_next *q, struct rv_pu
 }
 static int like_horizon(struct rv_nondet *nd, struct rv_point at, struct rv_horizon *h,
                         struct rv_err *err) {
-    return of(nd)->inner->ops->horizon(of(nd)->inner, at, h, err);
+    return rv_nondet_horizon(of(nd)->inner, at, h, err);
 }
 static int like_effect(struct rv_nondet *nd, struct rv_point at, enum rv_source sink,
                        const void *data, size_t len, struct rv_err *err) {

@@ -61,12 +61,16 @@ static int meter_horizon(struct rv_nondet *nd, struct rv_point at, struct rv_hor
                          struct rv_err *err) {
     struct retro_meter *m = (struct retro_meter *)nd;
     retro_meter_show(m, m->traps ? at.trap : at.icount, m->total);
-    return m->inner->ops->horizon(m->inner, at, h, err);
+    return rv_nondet_horizon(m->inner, at, h, err);
 }
 
 static int meter_query(struct rv_nondet *nd, struct rv_point at, enum rv_source source,
                        uint64_t *value, struct rv_err *err) {
     return inner_of(nd)->ops->query(inner_of(nd), at, source, value, err);
+}
+static int meter_taken(struct rv_nondet *nd, struct rv_point at, enum rv_source source,
+                       uint64_t value, struct rv_err *err) {
+    return inner_of(nd)->ops->taken(inner_of(nd), at, source, value, err);
 }
 static int meter_next(struct rv_nondet *nd, const struct rv_next *q, struct rv_push *out,
                       struct rv_err *err) {
@@ -86,6 +90,7 @@ static int meter_stopped(struct rv_nondet *nd, const struct rv_end *end, struct 
 
 static const struct rv_nondet_ops meter_ops = {
     .query = meter_query,
+    .taken = meter_taken,
     .next = meter_next,
     .horizon = meter_horizon,
     .effect = meter_effect,

@@ -42,8 +42,8 @@ void retro_print_text(FILE *out, const uint8_t *data, size_t len) {
 static void hex(char out[17], uint64_t v) { snprintf(out, 17, "%016" PRIx64, v); }
 
 static json_t *hardware(const struct rv_nested_counts *c) {
-    json_t *o = json_pack("{s:I, s:I, s:I, s:I, s:I}", "exits", (json_int_t)c->exits, "interpreted",
-                          (json_int_t)c->interpreted, "kicks", (json_int_t)c->kicks, "landmarks",
+    json_t *o = json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "exits", (json_int_t)c->exits, "told",
+                          (json_int_t)c->told, "interpreted", (json_int_t)c->interpreted, "kicks", (json_int_t)c->kicks, "landmarks",
                           (json_int_t)c->landmarks, "refused", (json_int_t)c->refused);
     json_t *by = json_object();
     for (unsigned i = 0; i < RV_COUNT(c->by) && c->by[i].name; i++)
@@ -70,7 +70,8 @@ static void print_hardware(const struct rv_nested_counts *c) {
             }
         below = most;
     }
-    fprintf(stderr, "), %s instructions interpreted, %s kicks, ", retro_group(c->interpreted, a),
+    fprintf(stderr, "), %s reads of the clock answered beside them, ", retro_group(c->told, a));
+    fprintf(stderr, "%s instructions interpreted, %s kicks, ", retro_group(c->interpreted, a),
             retro_group(c->kicks, b));
     fprintf(stderr, "%s places between traps\n", retro_group(c->landmarks, a));
 }

@@ -11,6 +11,7 @@ const char *rv_trace_kind_name(uint32_t kind) {
     case RV_TRACE_TRAP: return "trap";
     case RV_TRACE_LANDMARK: return "landmark";
     case RV_TRACE_STOP: return "stop";
+    case RV_TRACE_FLAGS: return "flags";
     default: return "unknown";
     }
 }

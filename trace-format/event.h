@@ -21,6 +21,7 @@ enum rv_trace_kind {
                               first state at this linear address (value), this RAM (value2), and
                               these hashes of registers and CPU (data, 8 bytes each) */
     RV_TRACE_STOP = 9,     /* the machine stopped: value is the reason, data its text */
+    RV_TRACE_FLAGS = 10,   /* the arithmetic flags in value, undefined here, become 0 */
 };
 
 struct rv_trace_event {

@@ -43,6 +43,8 @@ void rv_landmark_of(struct rv_landmark *out, struct rv_engine *e, struct rv_ram 
     struct rv_x86 x;
     e->ops->get(e, &x);
     look(out, &x);
+    out->undefined = e->ops->undefined_flags ? e->ops->undefined_flags(e) & RV_FL_ARITH : 0;
+    x.rflags &= ~(uint64_t)out->undefined;
     out->cpu = whole_cpu(&x);
     out->ram = rv_ram_digest(ram);
     note_words(out, e, ram);
@@ -57,5 +59,6 @@ bool rv_landmark_is(const struct rv_landmark *wanted, struct rv_engine *e, struc
     look(&here, &x);
     if (here.gpr != wanted->gpr || !words_equal(wanted, ram)) return false;
     ++*candidates;
+    x.rflags &= ~(uint64_t)wanted->undefined;
     return whole_cpu(&x) == wanted->cpu && rv_ram_digest(ram) == wanted->ram;
 }

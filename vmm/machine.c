@@ -66,6 +66,11 @@ static void trap(struct rv_machine *m) {
 
 static void tick(struct rv_machine *m);
 
+static void pass(struct rv_machine *m, uint64_t ns) {
+    rv_ns room = RV_NEVER - 1 - m->clock.jumped;
+    m->clock.jumped += ns < room ? ns : room;
+}
+
 /* Host time: moves guest time on, once a trap. */
 static void sample(struct rv_machine *m) {
     if (m->config.rate != RV_RATE_HOST || m->sampled || m->failed) return;
@@ -76,8 +81,7 @@ static void sample(struct rv_machine *m) {
         m->bus.attention = true;
         return;
     }
-    rv_ns room = RV_NEVER - 1 - m->clock.jumped;
-    m->clock.jumped += passed < room ? passed : room;
+    pass(m, passed);
 }
 
 /* ---- what the CPU asks of the rest ---- */
@@ -94,6 +98,17 @@ static uint64_t cpu_tsc(void *ctx) {
     sample(m);
     rv_ns now = rv_machine_now(m).time;
     return (uint64_t)((unsigned __int128)now * m->config.profile->tsc_hz / RV_NSEC);
+}
+
+/* The engine answered a read of the clock by itself, so many ns after the time before: a trap after
+ * which nothing was due, or it would not have been allowed to. */
+static void cpu_took(void *ctx, uint64_t ns) {
+    struct rv_machine *m = ctx;
+    m->traps_seen = ++m->traps;
+    m->sampled = true;
+    if (m->failed) return;
+    m->failed = m->nd->ops->taken(m->nd, rv_machine_now(m), RV_SRC_CLOCK, ns, &m->first_error);
+    pass(m, ns);
 }
 
 /* ---- what the board asks ---- */
@@ -141,8 +156,8 @@ int rv_machine_new(struct rv_machine **out, const struct rv_machine_config *conf
                     config->engine->name);
     if (!r) r = rv_ram_init(&m->ram, config->memory, err);
     if (r) goto fail;
-    m->bus =
-        (struct rv_cpu_bus){.ctx = m, .exit = cpu_exit, .tsc = cpu_tsc, .quirks = config->quirks};
+    m->bus = (struct rv_cpu_bus){
+        .ctx = m, .exit = cpu_exit, .tsc = cpu_tsc, .took = cpu_took, .quirks = config->quirks};
     r = config->engine->create(&m->engine, &m->ram, &m->bus, config->profile, err);
     if (r) goto fail;
     uint64_t epoch = 0;
@@ -192,6 +207,7 @@ void rv_machine_digests(struct rv_machine *m, uint64_t *cpu, uint64_t *ram) {
     struct rv_x86 x;
     m->engine->ops->get(m->engine, &x);
     if (m->config.rate == RV_RATE_HOST) rv_x86_canonical(&x);
+    if (m->config.quirks & RV_QUIRK_OPEN_FLAGS) x.rflags &= ~(uint64_t)RV_FL_ARITH;
     *cpu = rv_pc_hash(m->pc, rv_state_hash(rv_x86_fields, &x, 0));
     *ram = rv_ram_digest(&m->ram);
 }
@@ -212,6 +228,14 @@ static int digest(struct rv_machine *m, struct rv_err *err) {
 static void tick(struct rv_machine *m) {
     rv_ns now = rv_machine_now(m).time;
     while (rv_pc_deadline(m->pc) <= now) rv_pc_tick(m->pc, now);
+}
+
+static int clear_flags(struct rv_machine *m, uint32_t flags, struct rv_err *err) {
+    struct rv_x86 x;
+    m->engine->ops->get(m->engine, &x);
+    if (!(x.rflags & flags)) return 0;
+    x.rflags &= ~(uint64_t)flags;
+    return m->engine->ops->restore(m->engine, &x, err);
 }
 
 /* Takes everything the host pushes at this point. 1 when something was taken. */
@@ -251,6 +275,10 @@ static int pushes(struct rv_machine *m, bool idle, struct rv_err *err) {
             tick(m);
             break;
         case RV_PUSH_STOP: board_stop(m, (enum rv_stop)p.value, 0); return 1;
+        case RV_PUSH_FLAGS:
+            r = clear_flags(m, (uint32_t)p.value & RV_FL_ARITH, err);
+            if (r) return r;
+            break;
         }
         taken = 1;
         if (rv_pc_intr(m->pc) || m->stop) idle = false;
@@ -289,10 +317,11 @@ static int idle(struct rv_machine *m, struct rv_err *err) {
 }
 
 /* The run ended between two traps: learns the state, by which replay will find the place. */
-static void make_landmark(struct rv_machine *m) {
+static int make_landmark(struct rv_machine *m, struct rv_err *err) {
     rv_landmark_of(&m->here, m->engine, &m->ram);
     m->landmark = &m->here;
     m->fresh = true;
+    return clear_flags(m, m->here.undefined, err);
 }
 
 static bool watches(const struct rv_watch *w, const struct rv_watch_hit *hit) {
@@ -341,13 +370,15 @@ static int seek_landmark(struct rv_machine *m, const struct rv_landmark *wanted,
     m->landmark = &m->here;
     m->fresh = true;
     m->found_count++;
+    int code = clear_flags(m, m->here.undefined, err);
+    if (code) return code;
     return m->watch_stop ? RV_RUN_WATCH : RV_RUN_FOUND;
 }
 
-static void after_run(struct rv_machine *m, int why) {
+static int after_run(struct rv_machine *m, int why, struct rv_err *err) {
     if (why == RV_RUN_WATCH || why == RV_RUN_WATCHED) {
         board_stop(m, RV_STOP_WATCH, 0);
-        if (why == RV_RUN_WATCH) return;
+        if (why == RV_RUN_WATCH) return 0;
         why = RV_RUN_UNTIL;
     }
     switch (why) {
@@ -355,21 +386,19 @@ static void after_run(struct rv_machine *m, int why) {
         m->halted = true;
         m->fresh = true;
         m->traps_seen = ++m->traps;
-        return;
-    case RV_RUN_TRIPLE_FAULT: board_stop(m, RV_STOP_TRIPLE_FAULT, 0); return;
-    case RV_RUN_STUCK: m->mid_instruction = true; return;
+        return 0;
+    case RV_RUN_TRIPLE_FAULT: board_stop(m, RV_STOP_TRIPLE_FAULT, 0); return 0;
+    case RV_RUN_STUCK: m->mid_instruction = true; return 0;
     case RV_RUN_UNTIL:
         if (m->config.by_trap)
             m->look = !m->fresh;
         else
             m->fresh = true;
-        return;
+        return 0;
     case RV_RUN_KICKED:
-        if (m->config.by_trap)
-            make_landmark(m);
-        else
-            m->fresh = true;
-        return;
+        if (m->config.by_trap) return make_landmark(m, err);
+        m->fresh = true;
+        return 0;
     case RV_RUN_ATTENTION:
         /* A trap whose instruction faulted in the end has no count of its own: not a place that a
          * count could name later. */
@@ -377,16 +406,37 @@ static void after_run(struct rv_machine *m, int why) {
             m->fresh = m->engine->ops->icount(m->engine) == m->trap_icount + 1;
             m->traps_seen = m->traps;
         }
-        return;
+        return 0;
     }
+    return 0;
+}
+
+/* Lets the engine answer reads of the clock by itself where nothing could be due after one. */
+static void allow_reads(struct rv_machine *m, const struct rv_horizon *h, bool want_window) {
+    const struct rv_engine_ops *e = m->engine->ops;
+    if (!e->reads || m->config.rate != RV_RATE_HOST) return;
+    struct rv_clock_reads r = {.max = h->reads,
+                               .now = rv_machine_now(m).time,
+                               .host_now = h->host_now,
+                               .before = h->deadline,
+                               .tsc_hz = m->config.profile->tsc_hz};
+    /* A digest is taken at the trap of its number. */
+    uint64_t left = m->next_digest > m->traps ? m->next_digest - m->traps - 1 : 0;
+    if (left < r.max) r.max = (uint32_t)left;
+    if (want_window || h->landmark || m->watch) r.max = 0;
+    /* Beyond, ticks of the counter would not fit into 64 bits. */
+    rv_ns end = r.tsc_hz > RV_NSEC ? UINT64_MAX / r.tsc_hz * RV_NSEC : RV_NEVER - 1;
+    if (r.before > end) r.before = end;
+    e->reads(m->engine, &r);
 }
 
 static int run_engine(struct rv_machine *m, bool want_window, struct rv_err *err) {
     struct rv_point at = rv_machine_now(m);
     bool counts = m->engine->ops->counts;
     struct rv_horizon h = {.deadline = rv_pc_deadline(m->pc), .until = RV_NEVER};
-    int r = m->nd->ops->horizon(m->nd, at, &h, err);
+    int r = rv_nondet_horizon(m->nd, at, &h, err);
     if (r) return r;
+    allow_reads(m, &h, want_window);
     rv_icount until = counts ? h.until : RV_NEVER;
     if (!m->config.by_trap) {
         rv_icount due = rv_clock_icount(&m->clock, h.deadline);
@@ -401,8 +451,7 @@ static int run_engine(struct rv_machine *m, bool want_window, struct rv_err *err
     else
         r = m->engine->ops->run(m->engine, until, want_window, err);
     if (r < 0) return r;
-    after_run(m, r);
-    return 0;
+    return after_run(m, r, err);
 }
 
 static int loop(struct rv_machine *m, struct rv_err *err) {
@@ -480,21 +529,14 @@ struct loop_state {
 };
 
 static const struct rv_field loop_fields[] = {
-    RV_FIELD(struct loop_state, jumped),
-    RV_FIELD(struct loop_state, next_digest),
-    RV_FIELD(struct loop_state, traps),
-    RV_FIELD(struct loop_state, traps_seen),
-    RV_FIELD(struct loop_state, trap_icount),
-    RV_FIELD(struct loop_state, halted),
-    RV_FIELD(struct loop_state, fresh),
-    RV_FIELD(struct loop_state, look),
-    RV_FIELD(struct loop_state, sampled),
-    RV_FIELD(struct loop_state, at_landmark),
-    RV_FIELD(struct loop_state, here.at),
-    RV_FIELD(struct loop_state, here.gpr),
-    RV_FIELD(struct loop_state, here.cpu),
-    RV_FIELD(struct loop_state, here.ram),
-    RV_FIELD_END,
+    RV_FIELD(struct loop_state, jumped),         RV_FIELD(struct loop_state, next_digest),
+    RV_FIELD(struct loop_state, traps),          RV_FIELD(struct loop_state, traps_seen),
+    RV_FIELD(struct loop_state, trap_icount),    RV_FIELD(struct loop_state, halted),
+    RV_FIELD(struct loop_state, fresh),          RV_FIELD(struct loop_state, look),
+    RV_FIELD(struct loop_state, sampled),        RV_FIELD(struct loop_state, at_landmark),
+    RV_FIELD(struct loop_state, here.at),        RV_FIELD(struct loop_state, here.gpr),
+    RV_FIELD(struct loop_state, here.cpu),       RV_FIELD(struct loop_state, here.ram),
+    RV_FIELD(struct loop_state, here.undefined), RV_FIELD_END,
 };
 
 int rv_machine_save(const struct rv_machine *m, struct rv_buf *out, struct rv_err *err) {

@@ -27,6 +27,9 @@ struct rv_landmark {
     uint64_t gpr; /* of the 16 general registers: a quick first comparison */
     uint64_t cpu; /* of all CPU state but the count of instructions */
     uint64_t ram; /* rv_ram_digest */
+    /* Of RFLAGS, bits that the manual leaves undefined here, so that processors differ in them:
+     * they count, and are made, 0. */
+    uint32_t undefined;
     /* Words of memory that were written just before: they tell most places apart whose registers
      * are equal, at less cost than all of memory. */
     unsigned words; /* at most RV_LANDMARK_WORDS */
@@ -35,13 +38,15 @@ struct rv_landmark {
         uint64_t value;
     } word[RV_LANDMARK_WORDS];
 };
-#define RV_LANDMARK_BYTES (16 + 16 * RV_LANDMARK_WORDS) /* gpr, cpu and words in a trace */
+/* In a trace: gpr, cpu and words, and the undefined flags unless there are none. */
+#define RV_LANDMARK_BYTES (16 + 16 * RV_LANDMARK_WORDS + 1)
 
 enum rv_push_kind {
     RV_PUSH_NONE = 0,
     RV_PUSH_INPUT = 1, /* data, len: bytes for source */
     RV_PUSH_JUMP = 2,  /* guest time moves on to `time` */
     RV_PUSH_STOP = 3,  /* stop: reason in value (enum rv_stop) */
+    RV_PUSH_FLAGS = 4, /* the arithmetic flags in value, which are undefined here, become 0 */
 };
 
 /* Something the host pushes into the machine at a safe point. data belongs to the giver and is
@@ -72,6 +77,10 @@ struct rv_horizon {
     /* out: stop in the first state that equals this one, at this trap; NULL: none. Valid until the
      * next call of any verb. */
     const struct rv_landmark *landmark;
+    /* out: so often the guest may be given the host's clock without query(), if it is then told by
+     * taken(); 0: not at all. host_now is what guest time would be now by that clock. */
+    uint32_t reads;
+    rv_ns host_now;
 };
 
 /* How a run ended. */
@@ -92,6 +101,11 @@ struct rv_nondet_ops {
     /* The guest pulls a value at an instruction that traps in every engine. RV_SRC_CLOCK: *value is
      * the nanoseconds that went by since at.time. */
     int (*query)(struct rv_nondet *nd, struct rv_point at, enum rv_source source, uint64_t *value,
+                 struct rv_err *err);
+
+    /* The guest pulled a value as query() gives them, which horizon() had allowed. NULL: this one
+     * does not want to learn of it, and whoever asks its horizon() sets `reads` to 0. */
+    int (*taken)(struct rv_nondet *nd, struct rv_point at, enum rv_source source, uint64_t value,
                  struct rv_err *err);
 
     /* The next thing the host pushes at this point, or RV_PUSH_NONE. Called again until NONE. When
@@ -115,5 +129,13 @@ struct rv_nondet_ops {
     /* The run ended, for whatever reason: the last call. */
     int (*stopped)(struct rv_nondet *nd, const struct rv_end *end, struct rv_err *err);
 };
+
+/* nd's horizon(), without what nd cannot be told of. */
+static inline int rv_nondet_horizon(struct rv_nondet *nd, struct rv_point at, struct rv_horizon *h,
+                                    struct rv_err *err) {
+    int r = nd->ops->horizon(nd, at, h, err);
+    if (!nd->ops->taken) h->reads = 0;
+    return r;
+}
 
 #endif

@@ -114,7 +114,7 @@ static const enum rv_source sinks[] = {RV_SRC_CONSOLE, RV_SRC_DEBUGCON};
 static enum class class_of(const struct rv_trace_event *ev) {
     switch (ev->kind){
         case RV_TRACE_INPUT : case RV_TRACE_JUMP : case RV_TRACE_QUERY : case RV_TRACE_TRAP : case
-        RV_TRACE_LANDMARK : return CLASS_INPUT;
+        RV_TRACE_LANDMARK : case RV_TRACE_FLAGS : return CLASS_INPUT;
         case RV_TRACE_STOP : return ev->source == RV_STOPPED_FROM_OUTSIDE ? CLASS_INPUT
                                                                           : CLASS_OTHER;
         case RV_TRACE_EFFECT : return CLASS_OUTPUT;

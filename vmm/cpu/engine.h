@@ -21,6 +21,8 @@ struct rv_cpu_bus {
     void (*exit)(void *ctx, struct rv_exit *x);
     /* Guest time of the current instruction in TSC ticks, before the guest's own offset. */
     uint64_t (*tsc)(void *ctx);
+    /* The engine gave the guest the time by itself, as reads() allowed: `ns` later than before. */
+    void (*took)(void *ctx, uint64_t ns);
     /* Set by the machine during an exit or tsc(): return from run() after the current instruction.
      */
     bool attention;
@@ -37,6 +39,16 @@ enum rv_run {
     RV_RUN_STUCK,        /* kick() was called, in one instruction that does not end */
     RV_RUN_WATCH,        /* a hit said stop, before the next instruction; running on is no change */
     RV_RUN_WATCHED,      /* a hit said stop, right after an instruction retired: as UNTIL is */
+};
+
+/* What an engine needs to tell the guest the time without asking. A read moves guest time to that of
+ * the host's clock, rounded down to what rv_clock_round gives. */
+struct rv_clock_reads {
+    uint32_t max;    /* reads; 0: not at all */
+    rv_ns now;       /* guest time */
+    rv_ns host_now;  /* guest time by the host's clock */
+    rv_ns before;    /* a read that would move guest time here or beyond has to be asked for */
+    uint64_t tsc_hz; /* ticks a second of guest time */
 };
 
 struct rv_engine {
@@ -87,6 +99,14 @@ struct rv_engine_ops {
     /* Where the guest wrote last before a run() that ended with RV_RUN_KICKED: up to max different
      * addresses, aligned to 8, and how many. NULL: not known. */
     unsigned (*recent_writes)(struct rv_engine *e, rv_gpa *gpa, unsigned max);
+
+    /* The arithmetic flags that the manual leaves undefined where a run() ended with RV_RUN_KICKED,
+     * as far as that is known. NULL: it is not. */
+    uint32_t (*undefined_flags)(struct rv_engine *e);
+
+    /* Allows reads of the clock in the next run(); what was allowed before ends. NULL: the engine
+     * asks for each. */
+    void (*reads)(struct rv_engine *e, const struct rv_clock_reads *r);
 
     /* Makes run() return soon; the only function that another thread or a signal may call. */
     void (*kick)(struct rv_engine *e);

@@ -68,6 +68,12 @@ static int live_query(struct rv_nondet *nd, struct rv_point at, enum rv_source s
     return 0;
 }
 
+static int live_taken(struct rv_nondet *nd, struct rv_point at, enum rv_source source,
+                      uint64_t value, struct rv_err *err) {
+    (void)nd, (void)at, (void)source, (void)value, (void)err;
+    return 0;
+}
+
 /* Takes escape sequences out of what was typed. */
 static void filter_escapes(struct rv_live *l, int *stop) {
     size_t out = 0;
@@ -234,6 +240,8 @@ static int live_horizon(struct rv_nondet *nd, struct rv_point at, struct rv_hori
     h->until = at.icount + slice;
     if (l->config.max_icount > at.icount && l->config.max_icount < h->until)
         h->until = l->config.max_icount;
+    h->reads = l->config.host_time ? UINT32_MAX : 0;
+    h->host_now = l->config.host_time ? wall() - l->started : 0;
     return 0;
 }
 
@@ -275,6 +283,7 @@ static int live_stopped(struct rv_nondet *nd, const struct rv_end *end, struct r
 
 static const struct rv_nondet_ops live_ops = {
     .query = live_query,
+    .taken = live_taken,
     .next = live_next,
     .horizon = live_horizon,
     .effect = live_effect,

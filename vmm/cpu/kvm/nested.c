@@ -41,7 +41,7 @@
 /* Tells the thread that runs the guest that it was kicked; blocked but while the guest runs. */
 #define KICK_SIGNAL (SIGRTMIN + 1)
 
-/* Instructions tried for one after which all flags are as the manual says. */
+/* Instructions tried until all flags are known to be defined or not. */
 #define SETTLE 500
 
 enum side { ON_INTERP, ON_HARDWARE };
@@ -62,10 +62,15 @@ struct rv_nested {
     bool searching; /* a kick is being answered: until search_until a trap is hoped for */
     rv_icount search_until;
     uint64_t search_end; /* ns, CLOCK_MONOTONIC */
-    /* Then, instructions up to one that leaves no flag undefined: until one is found, or too many.
-     */
-    unsigned settling; /* tried so far */
-    uint64_t settled;  /* RIP behind such a one; 0: the one executed last is none */
+    /* Then, instructions until it is known of every arithmetic flag whether it is defined, or too
+     * many. */
+    unsigned settling;           /* tried so far */
+    uint32_t defined, undefined; /* those of which it is known */
+    struct flags {
+        uint32_t defined, undefined; /* by the next instruction */
+        uint32_t lost;               /* after it, nothing is known of these */
+        uint64_t next;               /* where it ends; 0: it may go anywhere */
+    } next;
     ZydisDecoder decoder;
     bool noting;           /* what the guest writes is noted */
     rv_gpa writes[RECENT]; /* the last ones, as a ring */
@@ -74,6 +79,8 @@ struct rv_nested {
     pthread_t thread; /* that run() was last called on */
     bool has_thread;
     atomic_bool kicked, inside, entered;
+    struct rv_clock_reads reads; /* what is left of what was allowed */
+    uint64_t reads_at;           /* wall() of reads.host_now */
     struct rv_nested_counts counts;
 };
 
@@ -170,12 +177,32 @@ static int interp_run(struct rv_nested *n, rv_icount until, bool want_window, st
     return r;
 }
 
+/* Lets the shim tell the guest the time. */
+static void allow(struct rv_nested *n) {
+    struct rv_clock_reads r = n->reads;
+    r.host_now += wall() - n->reads_at;
+    rv_nested_allow_reads(&n->vm, &r, &n->x);
+}
+
+/* Tells the machine what the shim told the guest, before anything else that happened. */
+static void tell(struct rv_nested *n) {
+    const uint64_t *step;
+    unsigned told = rv_nested_reads(&n->vm, &step);
+    for (unsigned i = 0; i < told; i++) {
+        n->reads.now += step[i];
+        n->bus->took(n->bus->ctx, step[i]);
+    }
+    n->reads.max -= told;
+    n->counts.told += told;
+}
+
 /* Runs the guest on hardware until it comes out. */
 static int enter(struct rv_nested *n, bool want_window, uint64_t *why, struct rv_err *err) {
     struct rv_nested_vm *v = &n->vm;
     n->ops->load(v, &n->x, n->flush);
     n->ops->window(v, want_window);
     n->flush = false;
+    allow(n);
     atomic_store(&n->entered, true);
     bool asked = false;
     int r;
@@ -193,6 +220,7 @@ static int enter(struct rv_nested *n, bool want_window, uint64_t *why, struct rv
     atomic_store(&n->entered, false);
     if (asked && !r) r = rv_nested_interrupt(v, false, err);
     if (r) return r;
+    tell(n);
     int kind = n->ops->exit(v, why);
     if (kind != RV_NESTED_REFUSED) n->ops->store(v, &n->x);
     return kind;
@@ -277,38 +305,91 @@ static void search(struct rv_nested *n) {
     n->counts.kicks++;
 }
 
-/* RIP behind the next instruction if it is one after which every arithmetic flag is defined, else
- * 0. Processors differ in those that the manual leaves undefined, and a landmark is looked for on
- * others. 64-bit code only: elsewhere landmarks are taken as they come. */
-static uint64_t settles(struct rv_nested *n) {
-    const ZydisAccessedFlagsMask all = ZYDIS_CPUFLAG_CF | ZYDIS_CPUFLAG_PF | ZYDIS_CPUFLAG_AF |
-                                       ZYDIS_CPUFLAG_ZF | ZYDIS_CPUFLAG_SF | ZYDIS_CPUFLAG_OF;
+/* What an instruction makes of the arithmetic flags, as the manual has it. */
+static struct flags flags_of(const ZydisDecodedInstruction *z, uint64_t next) {
+    const ZydisAccessedFlags *f = z->cpu_flags;
+    struct flags r = {.next = next};
+    if (!f) return r;
+    /* Zydis numbers them as RFLAGS does. */
+    r.undefined = f->undefined & RV_FL_ARITH;
+    r.defined = (f->modified | f->set_0 | f->set_1) & RV_FL_ARITH & ~r.undefined;
+    uint32_t touched = r.defined | r.undefined;
+    bool repeats = z->attributes & (ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE);
+    bool shifts =
+        z->meta.category == ZYDIS_CATEGORY_SHIFT || z->meta.category == ZYDIS_CATEGORY_ROTATE;
+    if (shifts && touched) {
+        /* By zero they leave the flags alone, by one OF is defined (SDM vol. 2). */
+        bool by_imm = z->raw.imm[0].size != 0;
+        unsigned by = (unsigned)z->raw.imm[0].value.u & (z->operand_width == 64 ? 63 : 31);
+        bool by_one = by_imm ? by == 1 : (z->opcode & 0xfe) == 0xd0;
+        bool narrow = z->operand_width < 32;
+        if (by_imm ? by == 0 || (narrow && by > 1) : !by_one) {
+            r.defined = r.undefined = 0;
+            r.lost = touched;
+        } else if (by_one) {
+            r.undefined &= ~(uint32_t)RV_FL_OF;
+            r.defined |= RV_FL_OF;
+        }
+    } else if (repeats && z->meta.category == ZYDIS_CATEGORY_STRINGOP) {
+        /* No comparison at all leaves them alone. */
+        r.defined = r.undefined = 0;
+        r.lost = touched;
+    } else if (z->meta.category == ZYDIS_CATEGORY_SYSCALL ||
+               z->meta.category == ZYDIS_CATEGORY_SYSRET ||
+               (z->meta.category == ZYDIS_CATEGORY_RET && touched)) {
+        /* Goes elsewhere with other flags. */
+        r.defined = r.undefined = 0;
+        r.lost = RV_FL_ARITH;
+        r.next = 0;
+    }
+    return r;
+}
+
+/* The same of the next instruction. */
+static struct flags flags_next(struct rv_nested *n) {
     const struct rv_x86 *x = &n->x;
+    const struct flags unknown = {.lost = RV_FL_ARITH};
     uint64_t pa;
-    if (!rv_mmu_try_fetch(rv_interp_of(n->interp), x->rip, &pa)) return 0;
+    if (!rv_mmu_try_fetch(rv_interp_of(n->interp), x->rip, &pa)) return unknown;
     uint64_t at = rv_ram_offset(n->ram, pa), room = RV_PAGE_SIZE - (pa & ~RV_PAGE_MASK);
-    if (at == UINT64_MAX) return 0;
+    if (at == UINT64_MAX) return unknown;
     ZydisDecodedInstruction z;
     if (!ZYAN_SUCCESS(ZydisDecoderDecodeInstruction(
             &n->decoder, NULL, n->ram->host + at,
             room < ZYDIS_MAX_INSTRUCTION_LENGTH ? room : ZYDIS_MAX_INSTRUCTION_LENGTH, &z)))
-        return 0;
-    const ZydisAccessedFlags *f = z.cpu_flags;
-    if (!f || (f->undefined & all) || ((f->modified | f->set_0 | f->set_1) & all) != all) return 0;
-    return x->rip + z.length;
+        return unknown;
+    return flags_of(&z, x->rip + z.length);
 }
 
-/* Whether the guest stands where a landmark can be; else it has to go on by one instruction. */
+/* The instruction that was looked at has run, or faulted, which leaves these flags alone as
+ * branches do. */
+static void flags_ran(struct rv_nested *n) {
+    const struct flags *f = &n->next;
+    if (f->next && f->next != n->x.rip) return;
+    n->defined = (n->defined | f->defined) & ~(f->undefined | f->lost);
+    n->undefined = (n->undefined | f->undefined) & ~(f->defined | f->lost);
+}
+
+/* Whether the guest stands where a landmark can be, where it is known of every arithmetic flag
+ * whether it is defined: processors differ in those that are not, and a landmark is looked for on
+ * others. Else it has to go on by one instruction. 64-bit code only: elsewhere landmarks are taken
+ * as they come. */
 static bool settled(struct rv_nested *n) {
     bool code64 = (n->x.efer & RV_EFER_LMA) && (n->x.seg[RV_CS].attr & RV_SEG_L);
-    if ((n->settling && n->settled == n->x.rip) || n->settling > SETTLE || !code64) {
+    if (n->settling)
+        flags_ran(n);
+    else
+        n->defined = n->undefined = 0;
+    if ((n->defined | n->undefined) == RV_FL_ARITH || n->settling > SETTLE || !code64) {
         n->settling = 0;
         return true;
     }
-    n->settled = settles(n);
+    n->next = flags_next(n);
     n->settling++;
     return false;
 }
+
+static uint32_t nested_undefined_flags(struct rv_engine *e) { return of(e)->undefined; }
 
 static int on_interp(struct rv_nested *n, bool want_window, struct rv_err *err) {
     rv_icount now = interp_count(n), until = n->stay_until;
@@ -400,12 +481,27 @@ static int nested_set(struct rv_engine *e, const struct rv_x86 *in, struct rv_er
     return r;
 }
 
+static int nested_restore(struct rv_engine *e, const struct rv_x86 *in, struct rv_err *err) {
+    struct rv_nested *n = of(e);
+    if (n->side != ON_INTERP) return nested_set(e, in, err);
+    n->shutdown = false;
+    end_search(n);
+    n->flush = true;
+    return n->interp->ops->restore(n->interp, in, err);
+}
+
 static void nested_watch(struct rv_engine *e, const struct rv_watch *w) {
     struct rv_nested *n = of(e);
     end_search(n);
     n->watching = w;
     if (w) to_interp(n);
     n->interp->ops->watch(n->interp, w);
+}
+
+static void nested_reads(struct rv_engine *e, const struct rv_clock_reads *r) {
+    struct rv_nested *n = of(e);
+    n->reads = *r;
+    n->reads_at = wall();
 }
 
 struct rv_nested_counts rv_nested_counts(const struct rv_engine *e) {
@@ -458,8 +554,10 @@ const struct rv_engine_ops rv_engine_nested = {
     .icount = nested_icount,
     .get = nested_get,
     .set = nested_set,
-    .restore = nested_set,
+    .restore = nested_restore,
     .watch = nested_watch,
     .recent_writes = nested_recent_writes,
+    .undefined_flags = nested_undefined_flags,
+    .reads = nested_reads,
     .kick = nested_kick,
 };

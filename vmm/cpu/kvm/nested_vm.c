@@ -22,6 +22,11 @@
 
 /* ---- memory ---- */
 
+/* Bytes of L1's own tables for guest RAM: a page for each GiB. */
+static size_t l1_tables(const struct rv_ram *ram) {
+    return (size_t)(TABLE * ((ram->size + (1ull << 30) - 1) >> 30));
+}
+
 /* Bytes of tables that map RAM: one page each for the top two levels, one a GiB of guest physical
  * addresses, and one for a last piece below 2 MiB in each of the two parts. */
 static size_t npt_size(const struct rv_ram *ram) {
@@ -76,7 +81,8 @@ static void log_by_hand(struct rv_nested_vm *v) {
 }
 
 static int make_memory(struct rv_nested_vm *v, struct rv_err *err) {
-    v->shim_size = RV_L1_NPT + npt_size(v->ram);
+    size_t npt = npt_size(v->ram);
+    v->shim_size = RV_L1_NPT + npt + l1_tables(v->ram);
     void *p = mmap(NULL, v->shim_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (p == MAP_FAILED) return rv_fail_errno(err, RV_E_HOST, "no memory for KVM's guest");
     v->shim = p;
@@ -84,6 +90,14 @@ static int make_memory(struct rv_nested_vm *v, struct rv_err *err) {
     pml4[0] = RV_L1_PDPT | 3;
     pdpt[0] = RV_L1_PD | 3;
     for (uint64_t i = 0; i < 512; i++) pd[i] = i << 21 | 0x83;
+    for (uint64_t at = 0; at < v->ram->size; at += LARGE) {
+        uint64_t *entry = &pdpt[(RV_L1_RAM + at) >> 30];
+        if (!*entry) *entry = (RV_L1_NPT + npt + (at >> 30) * TABLE) | 3;
+        uint64_t *tables = rv_l1(v, *entry & ~0xfffull);
+        tables[at >> 21 & 511] = (RV_L1_RAM + at) | 0x83;
+    }
+    *(uint64_t *)rv_l1(v, RV_CLOCK_RAM_LOW) = rv_ram_low_size(v->ram);
+    *(uint64_t *)rv_l1(v, RV_CLOCK_RAM_HIGH) = rv_ram_high_size(v->ram);
     log_by_hand(v);
     int r = rv_kvm_add_slot(v->vm, 0, 0, v->shim, v->shim_size, 0, err);
     if (!r) r = rv_kvm_add_slot(v->vm, 1, RV_L1_RAM, v->ram->host, v->ram->size, 0, err);
@@ -238,6 +252,30 @@ int rv_nested_run(struct rv_nested_vm *v, struct rv_err *err) {
                    v->run->exit_reason, (unsigned long long)regs.rip, (unsigned long long)regs.rax);
 }
 
+/* ---- the clock ---- */
+
+void rv_nested_allow_reads(struct rv_nested_vm *v, const struct rv_clock_reads *r,
+                           const struct rv_x86 *x) {
+    uint32_t max = r->max < RV_L1_RING_MAX ? r->max : RV_L1_RING_MAX;
+    /* Where the guest may not read its counter a read faults. */
+    if (!v->clock_scale || (x->cr4 & RV_CR4_TSD)) max = 0;
+    *(uint32_t *)rv_l1(v, RV_CLOCK_LEFT) = max;
+    *(uint32_t *)rv_l1(v, RV_CLOCK_COUNT) = 0;
+    *(uint64_t *)rv_l1(v, RV_CLOCK_NOW) = r->now;
+    *(uint64_t *)rv_l1(v, RV_CLOCK_BEFORE) = r->before;
+    *(uint64_t *)rv_l1(v, RV_CLOCK_HOST) = r->host_now;
+    *(uint64_t *)rv_l1(v, RV_CLOCK_SCALE) = v->clock_scale;
+    *(uint64_t *)rv_l1(v, RV_CLOCK_HZ) = r->tsc_hz;
+    *(uint64_t *)rv_l1(v, RV_CLOCK_OFFSET) = x->tsc_offset;
+    *(uint64_t *)rv_l1(v, RV_CLOCK_AUX) = x->tsc_aux;
+}
+
+unsigned rv_nested_reads(struct rv_nested_vm *v, const uint64_t **steps) {
+    uint32_t n = *(const uint32_t *)rv_l1(v, RV_CLOCK_COUNT);
+    *steps = rv_l1(v, RV_L1_RING);
+    return n < RV_L1_RING_MAX ? n : RV_L1_RING_MAX;
+}
+
 int rv_nested_interrupt(struct rv_nested_vm *v, bool on, struct rv_err *err) {
     struct kvm_vcpu_events e;
     if (ioctl(v->cpu, KVM_GET_VCPU_EVENTS, &e))
@@ -325,5 +363,8 @@ int rv_nested_start(struct rv_nested_vm *v, const struct rv_profile *profile,
     if (!r && ioctl(v->cpu, KVM_SET_CPUID2, t))
         r = rv_fail_errno(err, RV_E_HOST, "KVM refuses its own CPUID table");
     free(t);
+    /* Without a known rate user space is asked for every read. */
+    int khz = ioctl(v->cpu, KVM_GET_TSC_KHZ, 0);
+    if (khz > 0) v->clock_scale = (RV_NSEC << 32) / ((uint64_t)khz * 1000);
     return r ? r : (*ops)->start(v, err);
 }

@@ -69,6 +69,7 @@ struct rv_nested_counts {
         const char *name; /* NULL: no more */
         uint64_t count;
     } by[24];
+    uint64_t told;        /* reads of the clock answered inside the shim, which are no exits */
     uint64_t interpreted; /* instructions */
     uint64_t kicks;       /* times the guest was made to come out */
     uint64_t landmarks;   /* kicks that no trap followed soon */

@@ -32,11 +32,28 @@
 #define RV_VMX_NO_FIELD       4
 #define RV_VMX_NO_ENTRY       5
 
+/* Reads of the clock that the shim answers (shim_clock.h). */
+#define RV_CLOCK_LEFT     (RV_L1_COMM + 0x480) /* 4 bytes: so many more; 0: none */
+#define RV_CLOCK_COUNT    (RV_L1_COMM + 0x484) /* 4 bytes: entries of the ring */
+#define RV_CLOCK_NOW      (RV_L1_COMM + 0x488) /* guest time, ns */
+#define RV_CLOCK_BEFORE   (RV_L1_COMM + 0x490) /* which must stay below this */
+#define RV_CLOCK_HOST     (RV_L1_COMM + 0x498) /* guest time by the host's clock, at the start */
+#define RV_CLOCK_START    (RV_L1_COMM + 0x4a0) /* L1's counter then */
+#define RV_CLOCK_SCALE    (RV_L1_COMM + 0x4a8) /* ns for each of its ticks, 32.32 */
+#define RV_CLOCK_HZ       (RV_L1_COMM + 0x4b0) /* of the guest's counter */
+#define RV_CLOCK_OFFSET   (RV_L1_COMM + 0x4b8) /* of the guest's counter */
+#define RV_CLOCK_AUX      (RV_L1_COMM + 0x4c0) /* what RDTSCP gives in ECX */
+#define RV_CLOCK_RAM_LOW  (RV_L1_COMM + 0x4c8) /* bytes of guest RAM from 0 */
+#define RV_CLOCK_RAM_HIGH (RV_L1_COMM + 0x4d0) /* and from RV_RAM_HIGH_BASE */
+#define RV_CLOCK_STEP_MAX 31 /* a step of 2^32 ns and more is left to user space */
+
 #define RV_L1_CODE    0x6000
 #define RV_L1_CONTROL 0x8000 /* VMCB or VMCS */
 #define RV_L1_HOST    0x9000 /* host save area, or VMXON region */
 #define RV_L1_IO_MAP  0xa000 /* 3 pages */
 #define RV_L1_MSR_MAP 0xd000 /* 2 pages */
+#define RV_L1_RING    0xf000 /* ns by which each answered read moved guest time on */
+#define RV_L1_RING_MAX 512
 #define RV_L1_NPT     0x10000
 #define RV_L1_RAM     0x100000000 /* guest RAM, as it lies in struct rv_ram */
 #define RV_SHIM_PORT  0x10

@@ -86,6 +86,8 @@ enum {
  * interpreter can then take it from the beginning. */
 #define EXCEPTIONS (1u << RV_VEC_DF)
 
+#define SEG_BUSY 2 /* of a TSS: the type's bit 1 */
+
 #define V_IRQ          (1ull << 8)
 #define V_IGN_TPR      (1ull << 20)
 #define V_INTR_MASKING (1ull << 24)
@@ -177,6 +179,11 @@ static void svm_load(struct rv_nested_vm *v, const struct rv_x86 *x, bool flush)
     for (unsigned n = 0; n < RV_COUNT(reloaded); n++)
         memcpy(was[n], vmcb(v) + reloaded[n][0], reloaded[n][1]);
     for (unsigned n = 0; n < RV_SREGS; n++) put_segment(v, segments[n], &x->seg[n]);
+    /* Processors keep a task register without its busy bit, too, and QEMU's finds no permissions of
+     * ports in a busy one. */
+    struct rv_seg tr = x->seg[RV_TR];
+    tr.attr &= (uint16_t)~SEG_BUSY;
+    put_segment(v, S_TR, &tr);
     w32(v, S_GDTR + 4, x->gdt.limit);
     w64(v, S_GDTR + 8, x->gdt.base);
     w32(v, S_IDTR + 4, x->idt.limit);
@@ -224,7 +231,7 @@ static void svm_store(struct rv_nested_vm *v, struct rv_x86 *x) {
     x->gpr[RV_RAX] = r64(v, S_RAX);
     for (unsigned n = 0; n < RV_SREGS; n++) get_segment(v, segments[n], &x->seg[n]);
     /* A task register in use is busy, whatever the hidden part says. */
-    if (x->seg[RV_TR].attr & RV_SEG_P) x->seg[RV_TR].attr |= 2;
+    if (x->seg[RV_TR].attr & RV_SEG_P) x->seg[RV_TR].attr |= SEG_BUSY;
     x->gdt.limit = (uint16_t)r32(v, S_GDTR + 4);
     x->gdt.base = r64(v, S_GDTR + 8);
     x->idt.limit = (uint16_t)r32(v, S_IDTR + 4);
