@@ -229,15 +229,9 @@ Test(interp, returns_right_after_what_leaves_the_cpu) {
         const char *name;
         uint8_t code[8], len;
     } what[] = {
-        {"cpuid", {0x0f, 0xa2}, 2},
-        {"rdtsc", {0x0f, 0x31}, 2},
-        {"rdtscp", {0x0f, 0x01, 0xf9}, 3},
-        {"rdmsr", {0x0f, 0x32}, 2},
-        {"in", {0xe4, 0x80}, 2},
-        {"out", {0xe6, 0x80}, 2},
-        {"load", {0x8b, 0x1e}, 2},
-        {"store", {0x89, 0x1e}, 2},
-        {"modify", {0x01, 0x1e}, 2},
+        {"cpuid", {0x0f, 0xa2}, 2}, {"rdtsc", {0x0f, 0x31}, 2}, {"rdtscp", {0x0f, 0x01, 0xf9}, 3},
+        {"rdmsr", {0x0f, 0x32}, 2}, {"in", {0xe4, 0x80}, 2},    {"out", {0xe6, 0x80}, 2},
+        {"load", {0x8b, 0x1e}, 2},  {"store", {0x89, 0x1e}, 2}, {"modify", {0x01, 0x1e}, 2},
     };
     for (unsigned n = 0; n < RV_COUNT(what); n++) {
         /* mov eax, 1; mov ecx, IA32_APIC_BASE; mov esi, the APIC's page; nop; ...; nops; a loop */

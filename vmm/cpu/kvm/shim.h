@@ -32,7 +32,7 @@
 #define RV_VMX_NO_FIELD       4
 #define RV_VMX_NO_ENTRY       5
 
-/* Reads of the clock that the shim answers (shim_clock.h). */
+/* Reads of the clock that the shim answers (shim_clock.inc). */
 #define RV_CLOCK_LEFT     (RV_L1_COMM + 0x480) /* 4 bytes: so many more; 0: none */
 #define RV_CLOCK_COUNT    (RV_L1_COMM + 0x484) /* 4 bytes: entries of the ring */
 #define RV_CLOCK_NOW      (RV_L1_COMM + 0x488) /* guest time, ns */

@@ -4,7 +4,7 @@
  * itself; FS, GS, TR, LDTR and the system-call MSRs stay in the processor, because nothing here uses
  * them, and are loaded only when user space changed them. Reads of the clock it answers by itself as long
  * as user space lets it. AMD64 APM vol. 2, chapter 15. */
-#include "vmm/cpu/kvm/shim_clock.h"
+#include "vmm/cpu/kvm/shim_clock.inc"
 
 /* In the VMCB. */
 #define VMCB(at)        (RV_L1_CONTROL + (at))

@@ -2,7 +2,7 @@
  * user space has listed, enters the guest with the registers it finds in the shared page, puts them
  * back there when the guest comes out, and tells user space through a port. The control block itself
  * is read by user space, all at once. SDM vol. 3C, chapters 24 to 27 and 30. */
-#include "vmm/cpu/kvm/shim_clock.h"
+#include "vmm/cpu/kvm/shim_clock.inc"
 
 #define MSR_KERNEL_GS_BASE     0xc0000102
 #define FIELD_EXIT_REASON      0x4402
