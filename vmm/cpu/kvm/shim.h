@@ -47,15 +47,15 @@
 #define RV_CLOCK_RAM_HIGH (RV_L1_COMM + 0x4d0) /* and from RV_RAM_HIGH_BASE */
 #define RV_CLOCK_STEP_MAX 31 /* a step of 2^32 ns and more is left to user space */
 
-#define RV_L1_CODE    0x6000
-#define RV_L1_CONTROL 0x8000 /* VMCB or VMCS */
-#define RV_L1_HOST    0x9000 /* host save area, or VMXON region */
-#define RV_L1_IO_MAP  0xa000 /* 3 pages */
-#define RV_L1_MSR_MAP 0xd000 /* 2 pages */
-#define RV_L1_RING    0xf000 /* ns by which each answered read moved guest time on */
+#define RV_L1_CODE     0x6000
+#define RV_L1_CONTROL  0x8000 /* VMCB or VMCS */
+#define RV_L1_HOST     0x9000 /* host save area, or VMXON region */
+#define RV_L1_IO_MAP   0xa000 /* 3 pages */
+#define RV_L1_MSR_MAP  0xd000 /* 2 pages */
+#define RV_L1_RING     0xf000 /* ns by which each answered read moved guest time on */
 #define RV_L1_RING_MAX 512
-#define RV_L1_NPT     0x10000
-#define RV_L1_RAM     0x100000000 /* guest RAM, as it lies in struct rv_ram */
-#define RV_SHIM_PORT  0x10
+#define RV_L1_NPT      0x10000
+#define RV_L1_RAM      0x100000000 /* guest RAM, as it lies in struct rv_ram */
+#define RV_SHIM_PORT   0x10
 
 #endif
