@@ -59,7 +59,8 @@ uint64_t rv_machine_position(const struct rv_machine *m, struct rv_point at) {
 static void trap(struct rv_machine *m) {
     m->traps++;
     m->sampled = false;
-    if (!m->config.by_trap) return;
+    /* Where time follows the host, a look at the clock may make a timer due. */
+    if (m->config.rate != RV_RATE_HOST) return;
     m->trap_icount = m->engine->ops->icount(m->engine);
     m->bus.attention = true;
 }
@@ -402,7 +403,7 @@ static int after_run(struct rv_machine *m, int why, struct rv_err *err) {
     case RV_RUN_ATTENTION:
         /* A trap whose instruction faulted in the end has no count of its own: not a place that a
          * count could name later. */
-        if (m->config.by_trap && m->traps != m->traps_seen) {
+        if (m->config.rate == RV_RATE_HOST && m->traps != m->traps_seen) {
             m->fresh = m->engine->ops->icount(m->engine) == m->trap_icount + 1;
             m->traps_seen = m->traps;
         }
