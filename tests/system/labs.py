@@ -21,8 +21,7 @@ PYTHON = os.path.realpath(sys.executable)
 IMAGES = "/tree/build/tests/guests"
 # What QEMU's software processor does otherwise than the manual, and these guests look at.
 INEXACT = {"fpu": "x87 exception flags",
-           "tasks": "QEMU ends at a change of privilege in 32-bit code whose task register is busy",
-           "segments": "the same",
+           "segments": "limits of segments",
            "paging": "error codes of page faults at reserved bits",
            "system": "faults of privileged instructions"}
 
@@ -104,7 +103,8 @@ def debian(machine, folder, limit, append, memory):
 
 
 def test_amd_recordings(folder):
-    recordings("amd", "kvm-nested", ["real", "modes", "smc", "debug"], folder, 300)
+    recordings("amd", "kvm-nested", ["real", "modes", "tasks", "smc", "debug", "clock", "spin"], folder,
+               300)
 
 
 def doctor(machine, vendor, folder, limit):
@@ -149,7 +149,7 @@ def test_amd_direct_states(folder):
 def test_intel_recordings(folder):
     full_only()
     recordings("intel", "kvm-nested", ["real", "modes", "segments", "tasks", "paging", "smc", "debug",
-                                       "fpu", "system"], folder, 1800)
+                                       "clock", "spin", "system"], folder, 1800)
 
 
 def test_intel_nested(folder):
