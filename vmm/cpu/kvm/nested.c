@@ -53,35 +53,35 @@ struct rv_nested {
     struct rv_engine *interp; /* owned */
     const struct rv_nested_ops *ops;
     struct rv_nested_vm vm;
-    enum side side;
     struct rv_x86 x;      /* current when on hardware */
     rv_icount stay_until; /* the interpreter's count up to which it goes on */
+    enum side side;
     bool shutdown;
     bool watching;  /* somebody watches: all is interpreted */
     bool flush;     /* hardware may hold translations that do not count any more */
     bool searching; /* a kick is being answered: until search_until a trap is hoped for */
+    bool noting;    /* what the guest writes is noted */
+    bool has_thread;
+    atomic_bool kicked, inside, entered;
     rv_icount search_until;
     uint64_t search_end; /* ns, CLOCK_MONOTONIC */
     /* Then, instructions until it is known of every arithmetic flag whether it is defined, or too
      * many. */
     unsigned settling;           /* tried so far */
     uint32_t defined, undefined; /* those of which it is known */
+    unsigned written;            /* entries of writes[] so far */
     struct flags {
         uint32_t defined, undefined; /* by the next instruction */
         uint32_t lost;               /* after it, nothing is known of these */
         uint64_t next;               /* where it ends; 0: it may go anywhere */
     } next;
-    ZydisDecoder decoder;
-    bool noting;           /* what the guest writes is noted */
     rv_gpa writes[RECENT]; /* the last ones, as a ring */
-    unsigned written;
     struct rv_watch all;
-    pthread_t thread; /* that run() was last called on */
-    bool has_thread;
-    atomic_bool kicked, inside, entered;
+    pthread_t thread;            /* that run() was last called on */
     struct rv_clock_reads reads; /* what is left of what was allowed */
     uint64_t reads_at;           /* wall() of reads.host_now */
     struct rv_nested_counts counts;
+    ZydisDecoder decoder;
 };
 
 static struct rv_nested *of(struct rv_engine *e) {
