@@ -351,14 +351,17 @@ static int by_code(const void *pa, const void *pb) {
 
 static int most_first(uint64_t a, uint64_t b) { return a > b ? -1 : a < b; }
 
+static int by_text(const char *a, const char *b) { return strcmp(a ? a : "", b ? b : ""); }
+
 static int by_process_size(const void *pa, const void *pb, void *ctx) {
     const struct rv_tally_process *p = ctx;
     uint32_t a = *(const uint32_t *)pa, b = *(const uint32_t *)pb;
     int d = most_first(p[a].instructions, p[b].instructions);
+    /* Their numbers depend on which part of the recording was counted first. */
+    if (!d) d = p[a].pid < p[b].pid ? -1 : p[a].pid > p[b].pid;
+    if (!d) d = by_text(p[a].comm, p[b].comm);
     return d ? d : a < b ? -1 : a > b;
 }
-
-static int by_text(const char *a, const char *b) { return strcmp(a ? a : "", b ? b : ""); }
 
 static int by_function_size(const void *pa, const void *pb, void *ctx) {
     const struct rv_tally_function *f = ctx;
