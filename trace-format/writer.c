@@ -77,7 +77,7 @@ static int emit_history(struct rv_trace_writer *w, struct rv_chunk *c, const voi
     struct rv_err local = {0};
     int rc = emit(w, c, raw, len, false, &local);
     if (rc) {
-        rv_fail_in(&local, "the recording ends here, replayable up to instruction %llu",
+        rv_fail_in(&local, "the recording ends here, replayable up to position %llu",
                    (unsigned long long)w->complete_position);
         w->failed = local;
         if (err) *err = local;

@@ -130,6 +130,39 @@ def test_amd_debian(folder):
     debian("amd", folder, 900, "console=ttyS0 panic=-1 quiet work=20", "256M")
 
 
+def test_amd_cut_short(folder):
+    """Ctrl-C, kill -9 and a full disk end a recording of Linux; what there is of it replays outside."""
+    full_only()
+    kernel, initrd = linux()
+    guest = "-q -m 128M -k /vmlinuz -i /initrd.gz -a 'console=ttyS0 panic=-1 quiet'"
+    record = f"{RETRO[1]} record -e kvm-nested {guest}"
+    inside("amd", "cd /out; mkdir small; mount -t tmpfs -o size=64k tmpfs small"
+                  f"; {record} -o interrupted.retro >/dev/null 2>interrupted.err & pid=$!"
+                  "; sleep 12; kill -INT $pid; wait $pid; echo $? >interrupted.status"
+                  f"; {record} -o killed.retro >/dev/null 2>&1 & pid=$!"
+                  "; sleep 12; kill -KILL $pid; wait $pid"
+                  f"; {record} --json --no-embed -o small/full.retro -t 120 >/dev/null 2>full.err"
+                  "; echo $? >full.status; cp small/full.retro .; umount small; rmdir small; true",
+           [RETRO, (kernel, "/vmlinuz"), (initrd, "/initrd.gz")], 600, folder)
+
+    def text(name):
+        with open(os.path.join(folder, name)) as f:
+            return f.read()
+
+    assert text("interrupted.status").strip() == "0", text("interrupted.status")
+    assert "interrupted by the user" in text("interrupted.err"), text("interrupted.err")
+    assert text("full.status").strip() == "3", text("full.status")
+    errors = [line for line in text("full.err").splitlines() if line.startswith("retro: ")]
+    assert len(errors) == 1 and "No space left" in errors[0], errors
+    images = ["--kernel", kernel, "--initrd", initrd]
+    for name, more in ("interrupted", []), ("killed", []), ("full", images):
+        path = os.path.join(folder, name + ".retro")
+        state = json.loads(retro("info", "--json", path).stdout)
+        assert state["sealed"] == (name != "killed"), f"{name}: {state}"
+        p = retro("replay", "--json", *more, path)
+        assert summary(p)["traps"] > 1000, f"{name}: {summary(p)}"
+
+
 def test_amd_nested(folder):
     full_only()
     matrix("amd", "kvm_nested", 1800, without=INEXACT)
