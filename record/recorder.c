@@ -192,6 +192,13 @@ static int rec_next(struct rv_nondet *nd, const struct rv_next *q, struct rv_pus
     return 0;
 }
 
+int rv_recorder_flush(struct rv_recorder *r, struct rv_point at, struct rv_err *err) {
+    close_effect(r);
+    close_clocks(r);
+    if (r->failed) return rv_recorder_failure(r, err);
+    return rv_trace_writer_flush(r->writer, position(r, at), at.time, err);
+}
+
 static int rec_horizon(struct rv_nondet *nd, struct rv_point at, struct rv_horizon *h,
                        struct rv_err *err) {
     struct rv_recorder *r = of(nd);
@@ -199,9 +206,7 @@ static int rec_horizon(struct rv_nondet *nd, struct rv_point at, struct rv_horiz
     uint64_t now = wall();
     if (now - r->flushed_at >= r->flush_every && !r->failed) {
         struct rv_err e;
-        close_effect(r);
-        close_clocks(r);
-        note(r, rv_trace_writer_flush(r->writer, position(r, at), at.time, &e), &e);
+        note(r, rv_recorder_flush(r, at, &e), &e);
         r->flushed_at = now;
         if (r->flush_every < FLUSH_EVERY_NS) r->flush_every *= 2;
     }

@@ -22,6 +22,9 @@ struct rv_nondet *rv_recorder_nondet(struct rv_recorder *r);
  * code and fills *err with what happened. 0 when all is well. */
 int rv_recorder_failure(const struct rv_recorder *r, struct rv_err *err);
 
+/* Everything that happened up to this point is safe in the file. Errors as writing has them. */
+int rv_recorder_flush(struct rv_recorder *r, struct rv_point at, struct rv_err *err);
+
 /* Bytes of console output recorded so far. */
 uint64_t rv_recorder_console_bytes(const struct rv_recorder *r);
 

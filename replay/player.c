@@ -29,7 +29,11 @@ struct rv_player {
     /* The event of clock reads being answered: bytes used, and the position of the last read. */
     size_t clocks_done;
     uint64_t clocks_at;
-    struct rv_landmark landmark; /* the one looked for */
+    struct rv_landmark landmark;
+    /* The search for a landmark: its event's ordinal + 1, where it began, how long it may be (0:
+     * not known yet). */
+    uint64_t sought;
+    rv_icount sought_from, sought_limit; /* the one looked for */
 };
 
 /* The unit of the trace: instructions, or traps where no engine counted them. */
@@ -260,6 +264,46 @@ idle:
     return 0;
 }
 
+/* So many instructions may a search for a landmark take in any case, and so many for each ns that
+ * the host's clock went on meanwhile: more than any processor runs. */
+#define SEARCH_FREE   SLICE
+#define SEARCH_PER_NS 50u
+/* Where the trace does not say how long it was. */
+#define SEARCH_NS (10 * RV_NSEC)
+
+/* How many instructions the landmark that comes next may lie behind its trap. */
+static int search_limit(struct rv_player *p, rv_icount *limit, struct rv_err *err) {
+    const struct rv_trace_event *ev;
+    uint64_t ordinal = rv_trace_cursor_ordinal(p->cursor), ns = SEARCH_NS;
+    int r = rv_trace_cursor_next(p->cursor, &ev, err);
+    if (!r) r = head(p, &ev, err);
+    if (r) return r;
+    if (ev && ev->kind == RV_TRACE_JUMP) ns = ev->value;
+    if (ns > UINT64_MAX / 2 / SEARCH_PER_NS) ns = UINT64_MAX / 2 / SEARCH_PER_NS;
+    *limit = SEARCH_FREE + ns * SEARCH_PER_NS;
+    return rv_trace_cursor_seek_ordinal(p->cursor, ordinal, err);
+}
+
+/* A guest that computes without trapping could be searched for ever. */
+static int bound_search(struct rv_player *p, struct rv_point at, struct rv_err *err) {
+    uint64_t ordinal = rv_trace_cursor_ordinal(p->cursor);
+    if (p->sought != ordinal + 1 || at.icount < p->sought_from) {
+        p->sought = ordinal + 1;
+        p->sought_from = at.icount;
+        p->sought_limit = 0;
+    }
+    rv_icount ran = at.icount - p->sought_from;
+    if (ran <= SEARCH_FREE) return 0;
+    if (!p->sought_limit) {
+        int r = search_limit(p, &p->sought_limit, err);
+        if (r) return r;
+    }
+    if (ran <= p->sought_limit) return 0;
+    const struct rv_trace_event *ev;
+    int r = head(p, &ev, err);
+    return r ? r : diverged(p, at, ev, "the guest computed on and never came there", err);
+}
+
 static int play_horizon(struct rv_nondet *nd, struct rv_point at, struct rv_horizon *h,
                         struct rv_err *err) {
     struct rv_player *p = of(nd);
@@ -269,6 +313,9 @@ static int play_horizon(struct rv_nondet *nd, struct rv_point at, struct rv_hori
     if (p->config.by_trap) {
         /* The machine stops at every trap by itself. */
         if (ev && ev->kind == RV_TRACE_LANDMARK && ev->position == at.trap) {
+            r = bound_search(p, at, err);
+            if (!r) r = head(p, &ev, err);
+            if (r) return r;
             read_landmark(ev, &p->landmark);
             h->landmark = &p->landmark;
         }

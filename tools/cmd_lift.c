@@ -29,7 +29,7 @@ static int lift_main(int argc, char **argv) {
     how.path = argv[optind];
     if (!how.out) how.out = how.path;
     struct rv_err err = {0};
-    struct retro_lift_result result;
+    struct retro_lift_result result = {0};
     retro_catch_signals();
     how.meter = retro_meter_new(isatty(STDERR_FILENO), "lifting", retro_trace_length(how.path));
     retro_meter_count_traps(how.meter);
@@ -41,8 +41,13 @@ static int lift_main(int argc, char **argv) {
     if (!r) r = retro_lift(&how, &result, &err);
     double seconds = retro_now() - began;
     retro_meter_free(how.meter);
-    if (r) return retro_error(&err);
     char a[32], b[32], c[32], d[32];
+    if (r == RV_E_DIVERGED && result.kept)
+        rv_fail_in(&err, "%s holds what agreed, %s instructions", how.out,
+                   retro_group(result.agreed.icount, a));
+    else if (r == RV_E_DIVERGED)
+        rv_fail_in(&err, "%s is as it was; to keep what agreed, use --output", how.path);
+    if (r) return retro_error(&err);
     fprintf(stderr,
             "retro: lifted %s instructions and %s events in %.2f s (%s); %s places between traps, "
             "%s states looked at for them\n",
@@ -54,14 +59,16 @@ static int lift_main(int argc, char **argv) {
 const struct retro_command retro_cmd_lift = {
     .name = "lift",
     .brief = "give the events of a hardware recording instructions for positions",
-    .help = "Usage: retro lift [OPTION]... FILE\n"
-            "Replays a recording made on hardware once in software, and writes it anew with the\n"
-            "count of instructions at each event, as a recording made in software has it. Tools\n"
-            "that need this do it by themselves. FILE is replaced unless --output is given; a\n"
-            "lifted recording no longer replays on hardware.\n\n"
-            "  -o, --output OUT     write OUT and leave FILE as it is\n"
-            "  -f, --force          replace OUT if it exists\n"
-            "  -e, --engine ENGINE  a software engine; auto (default) takes the fastest\n\n"
-            "Example: retro lift -o lifted.retro recorded.retro\n",
+    .help =
+        "Usage: retro lift [OPTION]... FILE\n"
+        "Replays a recording made on hardware once in software, and writes it anew with the\n"
+        "count of instructions at each event, as a recording made in software has it. Tools\n"
+        "that need this do it by themselves. FILE is replaced unless --output is given; a\n"
+        "lifted recording no longer replays on hardware. If the replay diverges, OUT holds what\n"
+        "agreed, for all tools to look at.\n\n"
+        "  -o, --output OUT     write OUT and leave FILE as it is\n"
+        "  -f, --force          replace OUT if it exists\n"
+        "  -e, --engine ENGINE  a software engine; auto (default) takes the fastest\n\n"
+        "Example: retro lift -o lifted.retro recorded.retro\n",
     .main = lift_main,
 };

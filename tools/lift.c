@@ -33,7 +33,8 @@ struct lift {
     struct rv_machine *machine;
     struct retro_meter *meter;
     rv_icount next_digest;
-    struct rv_err err; /* why wrap() failed */
+    struct rv_point agreed; /* where the recording was last compared with */
+    struct rv_err err;      /* why wrap() failed */
     int failed;
 };
 
@@ -94,8 +95,10 @@ static const struct rv_nondet_ops below_ops = {
 
 static int lift_query(struct rv_nondet *nd, struct rv_point at, enum rv_source source,
                       uint64_t *value, struct rv_err *err) {
-    struct rv_nondet *r = lift_of(nd)->recorder_nd;
-    return r->ops->query(r, at, source, value, err);
+    struct lift *l = lift_of(nd);
+    int code = l->recorder_nd->ops->query(l->recorder_nd, at, source, value, err);
+    if (!code) l->agreed = at;
+    return code;
 }
 
 static int lift_next(struct rv_nondet *nd, const struct rv_next *q, struct rv_push *out,
@@ -112,27 +115,34 @@ static int lift_next(struct rv_nondet *nd, const struct rv_next *q, struct rv_pu
     }
     /* Without the landmark: in the new trace the place has a number. */
     int code = r->ops->next(r, q, out, err);
+    if (!code && out->kind != RV_PUSH_NONE) l->agreed = q->at;
     return code;
 }
 
 static int lift_horizon(struct rv_nondet *nd, struct rv_point at, struct rv_horizon *h,
                         struct rv_err *err) {
     struct lift *l = lift_of(nd);
-    int code = rv_nondet_horizon(l->recorder_nd, at, h, err);
+    /* Past the recorder, which would state from time to time that the trace is whole up to where
+     * the machine is: that may be far behind the last place that agreed. */
+    int code = rv_nondet_horizon(&l->below.nd, at, h, err);
     if (h->until > l->next_digest) h->until = l->next_digest;
     return code;
 }
 
 static int lift_effect(struct rv_nondet *nd, struct rv_point at, enum rv_source sink,
                        const void *data, size_t len, struct rv_err *err) {
-    struct rv_nondet *r = lift_of(nd)->recorder_nd;
-    return r->ops->effect(r, at, sink, data, len, err);
+    struct lift *l = lift_of(nd);
+    int code = l->recorder_nd->ops->effect(l->recorder_nd, at, sink, data, len, err);
+    if (!code) l->agreed = at;
+    return code;
 }
 
 static int lift_digest(struct rv_nondet *nd, struct rv_point at, enum rv_source what,
                        uint64_t value, struct rv_err *err) {
-    struct rv_nondet *p = lift_of(nd)->below.player;
-    return p->ops->digest(p, at, what, value, err);
+    struct lift *l = lift_of(nd);
+    int code = l->below.player->ops->digest(l->below.player, at, what, value, err);
+    if (!code) l->agreed = at;
+    return code;
 }
 
 static int lift_stopped(struct rv_nondet *nd, const struct rv_end *end, struct rv_err *err) {
@@ -272,6 +282,10 @@ static int play(struct lift *l, const struct retro_lift *how, struct retro_lift_
         code = rv_fail(err, RV_E_INTERRUPTED, "interrupted; %s is as it was", how->path);
     if (!code) code = rv_recorder_failure(l->recorder, err);
     if (!code) code = seal(l, rv_replay_reader(rp), &result->end, err);
+    if (code == RV_E_DIVERGED && l->recorder) {
+        result->agreed = l->agreed;
+        result->kept = rv_recorder_flush(l->recorder, l->agreed, NULL) == 0;
+    }
     rv_trace_writer_stats(l->writer, &result->stats);
     rv_replay_free(rp);
     return code;
@@ -298,7 +312,8 @@ int retro_lift(const struct retro_lift *how, struct retro_lift_result *result, s
     if (!code && in_place && rename(path, how->out))
         code = rv_fail_errno(err, RV_E_HOST, "cannot put the lifted trace in the place of %s",
                              how->out);
-    if (code && created) remove(path);
+    if (in_place) result->kept = false;
+    if (code && created && !result->kept) remove(path);
     rv_buf_release(&temp);
     return code;
 }
@@ -319,5 +334,7 @@ int retro_lift_first(const char *path, bool quiet, struct rv_err *err) {
     struct retro_lift_result result;
     code = retro_lift(&how, &result, err);
     retro_meter_free(how.meter);
+    if (code == RV_E_DIVERGED)
+        rv_fail_in(err, "to look at what agrees, make a trace of it with retro lift --output");
     return code;
 }

@@ -107,7 +107,8 @@ uint64_t retro_trace_length(const char *path); /* last position, in its unit; 0:
 int retro_is_by_trap(const char *path, bool *by_trap, struct rv_err *err);
 /* Replays such a trace on a software engine and writes it anew to out with instructions for
  * positions; out may be path itself, which is then replaced at the end. A stop request leaves
- * things as they were, with RV_E_INTERRUPTED. */
+ * things as they were, with RV_E_INTERRUPTED. After a divergence, RV_E_DIVERGED, another out than
+ * path holds what agreed. */
 struct retro_lift {
     const char *path, *out;
     const struct rv_engine_ops *engine;
@@ -118,6 +119,8 @@ struct retro_lift_result {
     struct rv_end end;
     uint64_t landmarks, candidates; /* places between traps, and states looked at for them */
     struct rv_trace_writer_stats stats;
+    bool kept;              /* it diverged, and out holds what agreed: */
+    struct rv_point agreed; /* up to here */
 };
 int retro_lift(const struct retro_lift *how, struct retro_lift_result *result, struct rv_err *err);
 /* For tools that need instructions: lifts the trace in place if it counts traps, and says so on

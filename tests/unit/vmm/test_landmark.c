@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "record/session.h"
@@ -32,6 +33,7 @@ static struct {
     struct rv_clock_reads reads;
     unsigned told;
     bool strays; /* AF is undefined wherever the engine is kicked, and another than in replay */
+    bool secret; /* and it does not say so */
 } shim;
 
 static void shim_exit(void *ctx, struct rv_exit *x) {
@@ -76,7 +78,7 @@ static void blind_reads(struct rv_engine *e, const struct rv_clock_reads *r) {
 
 static uint32_t blind_undefined_flags(struct rv_engine *e) {
     (void)e;
-    return shim.strays ? RV_FL_AF : 0;
+    return shim.strays && !shim.secret ? RV_FL_AF : 0;
 }
 
 static int blind_run(struct rv_engine *e, rv_icount until, bool want_window, struct rv_err *err) {
@@ -278,6 +280,35 @@ Test(landmark, follows_flags_that_nothing_defines) {
     shim.strays = true;
     for (uint64_t seed = 1; seed <= 4; seed++) both("spin", "", seed, &landmarks);
     cr_expect_gt(landmarks, 30, "only %u landmarks were needed", landmarks);
+}
+
+/* A processor of which not all is known: what agreed of its recording is there to be looked at. */
+Test(landmark, keeps_what_agreed_of_a_recording_that_diverges) {
+    dice = 5;
+    shim.strays = shim.secret = true;
+    struct host h = {.nd.ops = &host_ops}, screen = {.nd.ops = &host_ops};
+    record("spin", "", &h);
+    struct rv_end is;
+    struct rv_err err = {0};
+    cr_assert_eq(replay(trace_path, &screen, &is, &err), RV_E_DIVERGED);
+    char kept[80], command[512];
+    snprintf(kept, sizeof kept, "%s.kept", trace_path);
+    snprintf(command, sizeof command, "%s lift -o %s %s 2>%s.log", RV_RETRO, kept, trace_path,
+             trace_path);
+    int status = system(command);
+    cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 5, "%s: %x", command, (unsigned)status);
+    struct host again = {.nd.ops = &host_ops};
+    cr_assert_eq(replay(kept, &again, &is, &err), 0, "%s", err.msg);
+    cr_expect_eq(is.reason, RV_STOP_TRACE_END);
+    cr_expect_gt(is.at.icount, 1000);
+    cr_assert(again.shown.len && again.shown.len <= h.shown.len);
+    cr_expect_arr_eq(again.shown.data, h.shown.data, again.shown.len);
+    rv_buf_release(&h.shown);
+    rv_buf_release(&screen.shown);
+    rv_buf_release(&again.shown);
+    snprintf(command, sizeof command, "%s.log", trace_path);
+    remove(command);
+    remove(kept);
 }
 
 /* After lifting, the trace is like one that was recorded with a count. */
