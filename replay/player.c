@@ -313,10 +313,9 @@ static int play_horizon(struct rv_nondet *nd, struct rv_point at, struct rv_hori
     if (p->config.by_trap) {
         /* The machine stops at every trap by itself. */
         if (ev && ev->kind == RV_TRACE_LANDMARK && ev->position == at.trap) {
-            r = bound_search(p, at, err);
-            if (!r) r = head(p, &ev, err);
-            if (r) return r;
             read_landmark(ev, &p->landmark);
+            r = bound_search(p, at, err);
+            if (r) return r;
             h->landmark = &p->landmark;
         }
         h->until = at.icount + SLICE;

@@ -43,8 +43,9 @@ static void hex(char out[17], uint64_t v) { snprintf(out, 17, "%016" PRIx64, v);
 
 static json_t *hardware(const struct rv_nested_counts *c) {
     json_t *o = json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "exits", (json_int_t)c->exits, "told",
-                          (json_int_t)c->told, "interpreted", (json_int_t)c->interpreted, "kicks", (json_int_t)c->kicks, "landmarks",
-                          (json_int_t)c->landmarks, "refused", (json_int_t)c->refused);
+                          (json_int_t)c->told, "interpreted", (json_int_t)c->interpreted, "kicks",
+                          (json_int_t)c->kicks, "landmarks", (json_int_t)c->landmarks, "refused",
+                          (json_int_t)c->refused);
     json_t *by = json_object();
     for (unsigned i = 0; i < RV_COUNT(c->by) && c->by[i].name; i++)
         json_object_set_new(by, c->by[i].name, json_integer((json_int_t)c->by[i].count));

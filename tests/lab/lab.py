@@ -208,6 +208,8 @@ def run(machine, command, inputs=(), out=None, limit=600, show=None, memory=None
 
 
 def main():
+    # What ends this ends the machine, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     parser = argparse.ArgumentParser(
         usage="lab.py amd|intel [OPTION]... COMMAND", description=__doc__.split("\n\n")[0],
         epilog="Exit status: that of the command; 124 when the time was up; 3 when the lab could not "

@@ -41,8 +41,8 @@ enum rv_run {
     RV_RUN_WATCHED,      /* a hit said stop, right after an instruction retired: as UNTIL is */
 };
 
-/* What an engine needs to tell the guest the time without asking. A read moves guest time to that of
- * the host's clock, rounded down to what rv_clock_round gives. */
+/* What an engine needs to tell the guest the time without asking. A read moves guest time to that
+ * of the host's clock, rounded down to what rv_clock_round gives. */
 struct rv_clock_reads {
     uint32_t max;    /* reads; 0: not at all */
     rv_ns now;       /* guest time */

@@ -36,11 +36,11 @@ struct rv_nested_vm {
     struct rv_logged {
         uint64_t hash;
         uint8_t same;
-    } *logged;
-    bool logging;        /* KVM keeps that log */
+    } * logged;
+    bool logging;         /* KVM keeps that log */
     uint64_t clock_scale; /* ns for a tick of L1's counter, 32.32; 0: not known */
-    bool log_by_hand;    /* pages stay in KVM's log until they are cleared */
-    void *vendor;        /* what the vendor's half keeps; freed with the rest */
+    bool log_by_hand;     /* pages stay in KVM's log until they are cleared */
+    void *vendor;         /* what the vendor's half keeps; freed with the rest */
 };
 
 int rv_nested_vm_init(struct rv_nested_vm *v, struct rv_ram *ram, struct rv_err *err);
@@ -65,7 +65,8 @@ int rv_nested_run(struct rv_nested_vm *v, struct rv_err *err);
  * r->host_now is that of this moment. */
 void rv_nested_allow_reads(struct rv_nested_vm *v, const struct rv_clock_reads *r,
                            const struct rv_x86 *x);
-/* How many it answered since, and the step of guest time in ns of each: valid until the next run. */
+/* How many it answered since, and the step of guest time in ns of each: valid until the next run.
+ */
 unsigned rv_nested_reads(struct rv_nested_vm *v, const uint64_t **steps);
 /* Makes the guest come out at once when it is entered or inside, and takes that back. */
 int rv_nested_interrupt(struct rv_nested_vm *v, bool on, struct rv_err *err);
