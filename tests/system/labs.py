@@ -122,7 +122,7 @@ def test_amd_doctor(folder):
 
 def test_intel_doctor(folder):
     full_only()
-    doctor("intel", "vmx", folder, 600)
+    doctor("intel", "vmx", folder, 1800)
 
 
 def test_amd_debian(folder):
