@@ -22,7 +22,8 @@ struct rv_nondet *rv_recorder_nondet(struct rv_recorder *r);
  * code and fills *err with what happened. 0 when all is well. */
 int rv_recorder_failure(const struct rv_recorder *r, struct rv_err *err);
 
-/* Everything that happened up to this point is safe in the file. Errors as writing has them. */
+/* Writes all that happened up to this point, so that the trace replays up to there whatever comes
+ * after. Errors as rv_trace_writer_flush has them. */
 int rv_recorder_flush(struct rv_recorder *r, struct rv_point at, struct rv_err *err);
 
 /* Bytes of console output recorded so far. */

@@ -29,11 +29,11 @@ struct rv_player {
     /* The event of clock reads being answered: bytes used, and the position of the last read. */
     size_t clocks_done;
     uint64_t clocks_at;
-    struct rv_landmark landmark;
-    /* The search for a landmark: its event's ordinal + 1, where it began, how long it may be (0:
-     * not known yet). */
+    struct rv_landmark landmark; /* the one looked for */
+    /* The search for it: its event's ordinal + 1, where it began, how long it may be (0: not known
+     * yet). */
     uint64_t sought;
-    rv_icount sought_from, sought_limit; /* the one looked for */
+    rv_icount sought_from, sought_limit;
 };
 
 /* The unit of the trace: instructions, or traps where no engine counted them. */

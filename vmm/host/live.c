@@ -240,8 +240,10 @@ static int live_horizon(struct rv_nondet *nd, struct rv_point at, struct rv_hori
     h->until = at.icount + slice;
     if (l->config.max_icount > at.icount && l->config.max_icount < h->until)
         h->until = l->config.max_icount;
-    h->reads = l->config.host_time ? UINT32_MAX : 0;
-    h->host_now = l->config.host_time ? wall() - l->started : 0;
+    if (l->config.host_time) {
+        h->reads = UINT32_MAX;
+        h->host_now = wall() - l->started;
+    }
     return 0;
 }
 

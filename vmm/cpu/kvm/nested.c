@@ -119,7 +119,9 @@ static bool unusual(const struct rv_x86 *x) {
 
 /* ---- kicks ---- */
 
-/* How long a search may last has to do with the host alone: where it ends is recorded. */
+/* For two things that do not reach the guest unrecorded: how long a search may last, of which the
+ * end is recorded, and how old the time is that the machine allowed the shim to go by; what the
+ * shim makes of it is told by took(). */
 static uint64_t wall(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
