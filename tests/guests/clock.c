@@ -103,6 +103,34 @@ static void steps(void) {
     }
 }
 
+#define TICKS 20
+#define EVERY 20000 /* ns between two */
+
+static volatile unsigned ticks;
+static volatile uint64_t rounds;
+
+static void tick(struct frame *f) {
+    sum = (sum * 31 + rounds) * 31 + f->ip;
+    if (++ticks < TICKS) lapic_write(LAPIC_INIT, EVERY);
+    lapic_write(LAPIC_EOI, 0);
+}
+
+/* A read that moves time past a timer: its interrupt comes right there, and the sum says where. */
+static void due(void) {
+    part("ticks");
+    handlers[0x40] = tick;
+    lapic_on();
+    lapic_write(LAPIC_DIVIDE, 0xb);
+    lapic_write(LAPIC_TIMER, 0x40);
+    lapic_write(LAPIC_INIT, EVERY);
+    irq_on();
+    while (ticks < TICKS) {
+        rdtsc();
+        for (unsigned i = 0; i < 20; i++) rounds++;
+    }
+    irq_off();
+}
+
 int main(void) {
     part("forms and places");
     wrmsr(MSR_TSC_AUX, 0);
@@ -118,6 +146,7 @@ int main(void) {
     later(r);
     everywhere(0x89abcdef);
     steps();
+    due();
     part("many");
     compute();
     for (unsigned i = 0; i < 5000; i++) {

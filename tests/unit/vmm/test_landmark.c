@@ -313,7 +313,7 @@ Test(landmark, keeps_what_agreed_of_a_recording_that_diverges) {
 
 /* After lifting, the trace is like one that was recorded with a count. */
 Test(landmark, lifts) {
-    static const char *const names[] = {"spin", "timers", "system"};
+    static const char *const names[] = {"spin", "timers", "system", "clock"};
     for (unsigned n = 0; n < RV_COUNT(names); n++) {
         dice = 77;
         shim.strays = n == 0;
