@@ -147,8 +147,12 @@ static inline bool rv_tlb_hit(const struct rv_tlbe *e, uint64_t va) {
 
 struct rv_tlb {
     struct rv_tlbe r[RV_TLB_SIZE], w[RV_TLB_SIZE], x[RV_TLB_SIZE];
-    bool used;
+    bool used, low; /* it has entries; and in the lower half of a long mode's addresses */
 };
+static inline void rv_tlb_uses(struct rv_tlb *t, uint64_t va) {
+    t->used = true;
+    t->low |= !(va >> 63);
+}
 
 struct rv_jump {
     uint64_t va;
@@ -198,9 +202,10 @@ struct rv_interp_hooks {
      * operation does when something is raised. */
     bool (*enter)(struct rv_interp *c, struct rv_block *b, rv_icount until);
     void (*forgotten)(struct rv_interp *c, struct rv_block *b); /* b is gone */
-    void (*unmapped)(struct rv_interp *c); /* no cached translation counts any more */
+    /* No cached translation counts any more; low_only: none of the lower half. */
+    void (*unmapped)(struct rv_interp *c, bool low_only);
     /* Nor do those of linear pages whose number ends in these bits. */
-    void (*remapped)(struct rv_interp *c, uint64_t number, unsigned bits);
+    void (*remapped)(struct rv_interp *c, uint64_t number, unsigned bits, bool low_only);
 };
 
 /* What translated code keeps at hand: see vmm/cpu/xlate/xlate.h. */

@@ -31,7 +31,7 @@ int rv_mmu_new(struct rv_interp *c, struct rv_err *err) {
     (void)err;
     c->mmu = rv_alloc(sizeof *c->mmu);
     c->mmu->pages = rv_alloc((c->ram->size >> RV_PAGE_SHIFT) * sizeof *c->mmu->pages);
-    c->mmu->gen = 1;
+    c->mmu->gen = c->mmu->low_gen = 1;
     for (unsigned s = 0; s < RV_TLB_SETS; s++) c->tlbs[s].used = true;
     rv_mmu_flush(c);
     return 0;
@@ -43,21 +43,55 @@ void rv_mmu_free(struct rv_interp *c) {
     c->mmu = NULL;
 }
 
+static void forget_low_tables(struct rv_interp *c) {
+    struct rv_mmu *m = c->mmu;
+    if (++m->low_gen == 0) {
+        uint64_t n = c->ram->size >> RV_PAGE_SHIFT;
+        for (uint64_t i = 0; i < n; i++) m->pages[i].low_gen = 0;
+        m->low_gen = 1;
+    }
+}
+
 void rv_mmu_flush(struct rv_interp *c) {
     for (unsigned s = 0; s < RV_TLB_SETS; s++) {
         struct rv_tlb *t = &c->tlbs[s];
         if (!t->used) continue;
         for (unsigned i = 0; i < RV_TLB_SIZE; i++)
             t->r[i].tag = t->w[i].tag = t->x[i].tag = rv_tlb_empty(i);
-        t->used = false;
+        t->used = t->low = false;
     }
     c->changed = true;
-    if (c->hooks) c->hooks->unmapped(c);
+    if (c->hooks) c->hooks->unmapped(c, false);
+    c->mmu->root = RV_NO_ROOT;
+    forget_low_tables(c);
     if (++c->mmu->gen == 0) {
         uint64_t n = c->ram->size >> RV_PAGE_SHIFT;
         for (uint64_t i = 0; i < n; i++) c->mmu->pages[i].pt_gen = c->mmu->pages[i].write_gen = 0;
         c->mmu->gen = 1;
     }
+}
+
+/* The tags of empty entries are those of addresses in the lower half. */
+static bool is_low(const struct rv_tlbe *e) { return (int64_t)(e->tag - 1) < 0; }
+static void drop_if_low(struct rv_tlbe *e, uint64_t n) {
+    e->tag = is_low(e) ? rv_tlb_empty(n) : e->tag;
+}
+
+/* Forgets the cached translations of the lower half. */
+static void flush_low(struct rv_interp *c) {
+    for (unsigned s = 0; s < RV_TLB_SETS; s++) {
+        struct rv_tlb *t = &c->tlbs[s];
+        if (!t->low) continue;
+        for (unsigned i = 0; i < RV_TLB_SIZE; i++) {
+            drop_if_low(&t->r[i], i);
+            drop_if_low(&t->w[i], i);
+            drop_if_low(&t->x[i], i);
+        }
+        t->low = false;
+    }
+    c->changed = true;
+    if (c->hooks) c->hooks->unmapped(c, true);
+    forget_low_tables(c);
 }
 
 void rv_mmu_mode(struct rv_interp *c) {
@@ -119,46 +153,100 @@ void rv_mmu_protect(struct rv_interp *c, uint64_t page) {
     evict_writes(c, page);
 }
 
-static void mark_table(struct rv_interp *c, uint64_t offset, unsigned level) {
-    uint64_t page = offset >> RV_PAGE_SHIFT;
-    struct rv_page *p = &c->mmu->pages[page];
-    if (p->pt_gen != c->mmu->gen) {
-        p->pt_gen = c->mmu->gen;
-        p->pt_levels = 0;
-        rv_mmu_protect(c, page);
-    }
-    p->pt_levels |= (uint8_t)(1u << level);
+static void protect_table(struct rv_interp *c, uint64_t page) {
+    if (!rv_mmu_is_table(c, page)) rv_mmu_protect(c, page);
 }
 
-/* The entry at RAM offset changed and was present before: drop what may have come from it. */
-static void table_changed(struct rv_interp *c, uint64_t offset) {
-    const struct rv_page *p = &c->mmu->pages[offset >> RV_PAGE_SHIFT];
-    if (p->pt_levels != 1u << 1) {
-        rv_mmu_flush(c);
-        return;
+/* A walk for va reads an entry of this page. */
+static void mark_table(struct rv_interp *c, uint64_t page, unsigned level, uint64_t va) {
+    struct rv_mmu *m = c->mmu;
+    struct rv_page *p = &m->pages[page];
+    protect_table(c, page);
+    if (level == 4) {
+        m->root = page;
+    } else if ((c->x.efer & RV_EFER_LMA) && !(va >> 63)) {
+        if (p->low_gen != m->low_gen) p->low_levels = 0;
+        p->low_gen = m->low_gen;
+        p->low_levels |= (uint8_t)(1u << level);
+    } else {
+        if (p->pt_gen != m->gen) p->pt_levels = 0;
+        p->pt_gen = m->gen;
+        p->pt_levels |= (uint8_t)(1u << level);
     }
-    /* A leaf table's index is the low bits of the page number, which index the caches too. */
+}
+
+/* A leaf table's entry changed. Its index is the low bits of the page number, which index the
+ * caches too. */
+static void leaf_changed(struct rv_interp *c, uint64_t offset, bool low) {
     bool wide = c->x.cr4 & RV_CR4_PAE;
     unsigned bits = wide ? 9 : 10;
     unsigned first = (unsigned)(offset & 0xfff) >> (wide ? 3 : 2);
     for (unsigned s = 0; s < RV_TLB_SETS; s++) {
         struct rv_tlb *t = &c->tlbs[s];
-        if (!t->used) continue;
-        for (unsigned i = first; i < RV_TLB_SIZE; i += 1u << bits)
-            t->r[i].tag = t->w[i].tag = t->x[i].tag = rv_tlb_empty(i);
+        if (low ? !t->low : !t->used) continue;
+        for (unsigned i = first; i < RV_TLB_SIZE; i += 1u << bits) {
+            if (!low || is_low(&t->r[i])) t->r[i].tag = rv_tlb_empty(i);
+            if (!low || is_low(&t->w[i])) t->w[i].tag = rv_tlb_empty(i);
+            if (!low || is_low(&t->x[i])) t->x[i].tag = rv_tlb_empty(i);
+        }
     }
     c->changed = true;
-    if (c->hooks) c->hooks->remapped(c, first, bits);
+    if (c->hooks) c->hooks->remapped(c, first, bits, low);
+}
+
+#define LEAF       (1u << 1)
+#define HIGH_HALF  (RV_PAGE_SIZE / 2) /* of the top table: offset of the upper half's entries */
+
+/* The entry at RAM offset changed and was present before: drop what may have come from it. */
+static void table_changed(struct rv_interp *c, uint64_t offset) {
+    struct rv_mmu *m = c->mmu;
+    uint64_t page = offset >> RV_PAGE_SHIFT;
+    const struct rv_page *p = &m->pages[page];
+    bool root = page == m->root, any = p->pt_gen == m->gen, low = p->low_gen == m->low_gen;
+    if ((any && p->pt_levels != LEAF) || (root && (offset & 0xfff) >= HIGH_HALF)) {
+        rv_mmu_flush(c);
+        return;
+    }
+    if (any) leaf_changed(c, offset, false);
+    if (root || (low && p->low_levels != LEAF))
+        flush_low(c);
+    else if (low && !any)
+        leaf_changed(c, offset, true);
+}
+
+void rv_mmu_switched(struct rv_interp *c) {
+    struct rv_mmu *m = c->mmu;
+    uint64_t offset = rv_ram_offset(c->ram, c->x.cr3 & 0x000ffffffffff000ull);
+    if (m->root == RV_NO_ROOT || offset == UINT64_MAX) {
+        rv_mmu_flush(c);
+        return;
+    }
+    /* What was translated through an entry stays if the new table has the same, accessed bit and
+     * all. Entries without that bit were not used. */
+    const uint8_t *before = c->ram->host + (m->root << RV_PAGE_SHIFT), *now = c->ram->host + offset;
+    if (memcmp(before + HIGH_HALF, now + HIGH_HALF, HIGH_HALF) != 0)
+        for (unsigned at = HIGH_HALF; at < RV_PAGE_SIZE; at += 8) {
+            uint64_t a, b;
+            memcpy(&a, before + at, 8);
+            memcpy(&b, now + at, 8);
+            if (a != b && (a & PTE_P) && (a & PTE_A)) {
+                rv_mmu_flush(c);
+                return;
+            }
+        }
+    flush_low(c);
+    protect_table(c, offset >> RV_PAGE_SHIFT);
+    m->root = offset >> RV_PAGE_SHIFT;
 }
 
 /* ---- the walk ---- */
 
 /* Reads an entry of a table; tables outside RAM read as an empty bus does. */
 static uint64_t read_entry(struct rv_interp *c, uint64_t gpa, unsigned size, uint64_t *offset,
-                           unsigned level) {
+                           unsigned level, uint64_t va) {
     *offset = rv_ram_offset(c->ram, gpa);
     if (*offset == UINT64_MAX) return size == 8 ? UINT64_MAX : UINT32_MAX;
-    mark_table(c, *offset, level);
+    mark_table(c, *offset >> RV_PAGE_SHIFT, level, va);
     uint64_t v = 0;
     memcpy(&v, c->ram->host + *offset, size);
     return v;
@@ -214,7 +302,7 @@ int rv_mmu_walk(struct rv_interp *c, uint64_t va, unsigned access, uint64_t *pa,
         uint64_t index = va >> shift & ((1u << index_bits) - 1);
         if (pae && !lm && level == 3) index = va >> 30 & 3;
         addresses[level] = table + index * size;
-        uint64_t e = read_entry(c, addresses[level], size, &offsets[level], level);
+        uint64_t e = read_entry(c, addresses[level], size, &offsets[level], level, va);
         entries[level] = e;
         if (!(e & PTE_P)) goto fault;
         bool pdpte = pae && !lm && level == 3;
@@ -305,11 +393,11 @@ static void fill(struct rv_interp *c, uint64_t va, uint64_t pa, bool write) {
     uint64_t page = va & RV_PAGE_MASK;
     unsigned n = (va >> RV_PAGE_SHIFT) & (RV_TLB_SIZE - 1);
     uint64_t addend = (uint64_t)(uintptr_t)(c->ram->host + off) - page;
-    c->tlb->used = true;
+    rv_tlb_uses(c->tlb, va);
     c->tlb->r[n] = (struct rv_tlbe){0 - page, addend};
     if (!write || watched) return;
     struct rv_page *p = &c->mmu->pages[off >> RV_PAGE_SHIFT];
-    if (p->code || p->pt_gen == c->mmu->gen) return;
+    if (p->code || rv_mmu_is_table(c, off >> RV_PAGE_SHIFT)) return;
     p->write_gen = c->mmu->gen;
     c->ram->dirty[off >> RV_PAGE_SHIFT] = 1;
     c->tlb->w[n] = (struct rv_tlbe){0 - page, addend};
@@ -327,7 +415,7 @@ uint64_t rv_mmu_fetch(struct rv_interp *c, uint64_t va) {
     uint64_t off = rv_ram_offset(c->ram, pa);
     if (off != UINT64_MAX) c->ram->executed[off >> RV_PAGE_SHIFT] = 1;
     if (c->tlb != &c->tlbs[RV_TLB_NEVER]) {
-        c->tlb->used = true;
+        rv_tlb_uses(c->tlb, va);
         *e = (struct rv_tlbe){0 - (va & RV_PAGE_MASK), pa & RV_PAGE_MASK};
     }
     return pa;
@@ -341,7 +429,7 @@ bool rv_mmu_try_fetch(struct rv_interp *c, uint64_t va, uint64_t *pa) {
         if (rv_mmu_walk(c, va, RV_ACC_FETCH | access_of(c), pa, &error)) return false;
         uint64_t off = rv_ram_offset(c->ram, *pa);
         if (off != UINT64_MAX) c->ram->executed[off >> RV_PAGE_SHIFT] = 1;
-        c->tlb->used = true;
+        rv_tlb_uses(c->tlb, va);
         *e = (struct rv_tlbe){0 - (va & RV_PAGE_MASK), *pa & RV_PAGE_MASK};
     }
     *pa = e->addend | (va & 0xfff);
@@ -397,7 +485,7 @@ static void prepare_store(struct rv_interp *c, const struct rv_insn *i, uint64_t
         return;
     }
     const struct rv_page *p = &c->mmu->pages[off >> RV_PAGE_SHIFT];
-    if (p->pt_gen == c->mmu->gen) {
+    if (rv_mmu_is_table(c, off >> RV_PAGE_SHIFT)) {
         unsigned entry = c->x.cr4 & RV_CR4_PAE ? 8 : 4;
         for (uint64_t at = off & ~(uint64_t)(entry - 1); at < off + size; at += entry)
             if (c->ram->host[at] & PTE_P) rv_alone(c, i);
@@ -421,12 +509,12 @@ static void phys_store(struct rv_interp *c, const struct rv_insn *i, uint64_t pa
     struct rv_page *p = &c->mmu->pages[page];
     if (p->code) rv_block_written(c, off, size);
     c->ram->dirty[page] = 1;
-    if (p->pt_gen == c->mmu->gen) {
+    if (rv_mmu_is_table(c, page)) {
         unsigned entry = c->x.cr4 & RV_CR4_PAE ? 8 : 4;
         for (uint64_t at = off & ~(uint64_t)(entry - 1); at < off + size; at += entry)
             if (c->ram->host[at] & PTE_P) {
                 table_changed(c, at);
-                if (p->pt_gen != c->mmu->gen) break;
+                if (!rv_mmu_is_table(c, page)) break;
             }
     }
     memcpy(c->ram->host + off, &value, size);

@@ -5,18 +5,25 @@
 #include "vmm/cpu/interp/interp.h"
 
 /* What is known of each RAM page, indexed by offset >> 12. Generations make forgetting everything
- * at once free. */
+ * at once free.
+ *
+ * In long mode the two halves of the linear addresses are told apart: a load of CR3 usually changes
+ * the lower half, the process, and leaves the upper, the kernel. */
 struct rv_page {
     uint32_t pt_gen;    /* == mmu->gen: a cached translation came through this page */
+    uint32_t low_gen;   /* == mmu->low_gen: one of the lower half did */
     uint32_t write_gen; /* == mmu->gen: a write translation to this page may be cached */
     uint8_t pt_levels;  /* bit n: used as a table of level n (1 = leaf) while pt_gen is current */
+    uint8_t low_levels; /* the same while low_gen is */
     bool code;          /* decoded blocks lie here; writes must be seen */
 };
 
 struct rv_mmu {
-    uint32_t gen;
+    uint32_t gen, low_gen;
+    uint64_t root; /* the page of the top table in long mode, if walks went through it; or RV_NO_ROOT */
     struct rv_page *pages;
 };
+#define RV_NO_ROOT UINT64_MAX
 
 enum rv_access {
     RV_ACC_WRITE = 2, /* as in a page-fault error code */
@@ -32,6 +39,13 @@ void rv_mmu_free(struct rv_interp *c);
 void rv_mmu_mode(struct rv_interp *c);
 /* Forgets every cached translation. */
 void rv_mmu_flush(struct rv_interp *c);
+/* After a load of CR3 in long mode that chose another top table: forgets what may differ. */
+void rv_mmu_switched(struct rv_interp *c);
+/* Whether a cached translation may have come through this RAM page. */
+static inline bool rv_mmu_is_table(const struct rv_interp *c, uint64_t page) {
+    const struct rv_page *p = &c->mmu->pages[page];
+    return p->pt_gen == c->mmu->gen || p->low_gen == c->mmu->low_gen || page == c->mmu->root;
+}
 /* Drops cached write translations of a RAM page, so that the next write is seen. */
 void rv_mmu_protect(struct rv_interp *c, uint64_t page);
 

@@ -201,7 +201,10 @@ static void write_cr3(struct rv_interp *c, const struct rv_insn *i, uint64_t v) 
     /* Another context number over the same tables translates alike. */
     bool same = !((v ^ x->cr3) & ~0xfffull);
     x->cr3 = v;
-    if (!same || !(x->efer & RV_EFER_LMA)) rv_mmu_flush(c);
+    if (!(x->efer & RV_EFER_LMA))
+        rv_mmu_flush(c);
+    else if (!same)
+        rv_mmu_switched(c);
 }
 
 static void write_cr4(struct rv_interp *c, const struct rv_insn *i, uint64_t v) {

@@ -512,7 +512,7 @@ static void ram_written(void *ctx, uint64_t offset, uint64_t len) {
         if (step > len) step = len;
         struct rv_page *p = &c->mmu->pages[offset >> RV_PAGE_SHIFT];
         if (p->code) rv_block_written(c, offset, step);
-        if (p->pt_gen == c->mmu->gen) rv_mmu_flush(c);
+        if (rv_mmu_is_table(c, offset >> RV_PAGE_SHIFT)) rv_mmu_flush(c);
         offset += step;
         len -= step;
     }
@@ -525,7 +525,7 @@ static void ram_cleaned(void *ctx) {
         if (c->tlbs[s].used)
             for (unsigned i = 0; i < RV_TLB_SIZE; i++)
                 c->tlbs[s].w[i].tag = c->tlbs[s].x[i].tag = rv_tlb_empty(i);
-    if (c->hooks) c->hooks->unmapped(c);
+    if (c->hooks) c->hooks->unmapped(c, false);
 }
 
 void rv_interp_destroy(struct rv_engine *e) {

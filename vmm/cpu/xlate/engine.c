@@ -127,7 +127,7 @@ static int xlate_create(struct rv_engine **out, struct rv_ram *ram, struct rv_cp
     }
     /* Zeroes are empty entries, but for the first. */
     for (unsigned s = 0; s < RV_XLATE_SETS; s++) rv_jt(c, s)->used[0] = 1;
-    rv_jt_clear(c);
+    rv_jt_clear(c, false);
     c->hot.tlb_mask = (uint64_t)(RV_TLB_SIZE - 1) << RV_PAGE_SHIFT;
     c->hot.jump_mask = (uint64_t)(RV_JT_SIZE - 1) << RV_JT_LOW;
     c->hot.align_mask = RV_PAGE_MASK | 15;

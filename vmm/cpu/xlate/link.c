@@ -50,20 +50,23 @@ static void clear_group(struct rv_jt *jt, unsigned group) {
     jt->used[group / 64] &= ~(1ull << (group % 64));
 }
 
-void rv_jt_clear_pages(struct rv_interp *c, uint64_t number, unsigned bits) {
+void rv_jt_clear_pages(struct rv_interp *c, uint64_t number, unsigned bits, bool low_only) {
     unsigned pages = 1u << RV_JT_PAGE_BITS, per_page = RV_JT_GROUPS / pages;
     unsigned step = bits < RV_JT_PAGE_BITS ? 1u << bits : pages;
     for (unsigned s = 0; s < RV_XLATE_SETS; s++) {
         struct rv_jt *jt = rv_jt(c, s);
+        if (low_only && !jt->low) continue;
         for (unsigned page = number & (step - 1); page < pages; page += step)
             for (unsigned g = page * per_page; g < (page + 1) * per_page; g++)
                 if (jt->used[g / 64] >> (g % 64) & 1) clear_group(jt, g);
     }
 }
 
-void rv_jt_clear(struct rv_interp *c) {
+void rv_jt_clear(struct rv_interp *c, bool low_only) {
     for (unsigned s = 0; s < RV_XLATE_SETS; s++) {
         struct rv_jt *jt = rv_jt(c, s);
+        if (low_only && !jt->low) continue;
+        jt->low = false;
         for (unsigned w = 0; w < RV_COUNT(jt->used); w++)
             while (jt->used[w]) clear_group(jt, w * 64 + (unsigned)__builtin_ctzll(jt->used[w]));
     }
@@ -74,4 +77,5 @@ void rv_jt_put(struct rv_interp *c, unsigned set, uint64_t va, const uint8_t *co
     unsigned n = rv_jt_index(va), group = n / RV_JT_GROUP;
     jt->e[n] = (struct rv_jte){.tag = 0 - va, .code = code};
     jt->used[group / 64] |= 1ull << (group % 64);
+    jt->low |= !(va >> 63);
 }

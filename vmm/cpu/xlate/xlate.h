@@ -58,6 +58,7 @@ struct rv_jte {
 struct rv_jt {
     struct rv_jte e[RV_JT_SIZE];
     uint64_t used[RV_JT_GROUPS / 64]; /* groups with entries */
+    bool low;                         /* there are some in the lower half of the addresses */
 };
 #define RV_JT_OFFSET ((sizeof(struct rv_interp) + 63) & ~(size_t)63)
 static inline struct rv_jt *rv_jt(struct rv_interp *c, unsigned set) {
@@ -134,9 +135,10 @@ struct rv_tb *rv_translate(struct rv_interp *c, struct rv_block *b);
 
 void rv_link(struct rv_out *out, struct rv_tb *to);
 void rv_unlink_tb(struct rv_interp *c, struct rv_tb *tb); /* and frees it */
-void rv_jt_clear(struct rv_interp *c);
+/* low_only: at least what is in the lower half. */
+void rv_jt_clear(struct rv_interp *c, bool low_only);
 /* Pages whose number ends in these bits. */
-void rv_jt_clear_pages(struct rv_interp *c, uint64_t number, unsigned bits);
+void rv_jt_clear_pages(struct rv_interp *c, uint64_t number, unsigned bits, bool low_only);
 void rv_jt_put(struct rv_interp *c, unsigned set, uint64_t va, const uint8_t *code);
 
 #endif
