@@ -44,8 +44,8 @@ enum rv_vec_state {
 
 /* Jump tables, one a set, behind struct rv_interp: linear address -> translated code. An entry
  * counts as long as the address maps to the page the code was made from: they are cleared with the
- * cached translations. Bits 4 to 19 of the address choose one, so that a page's lie together. */
-#define RV_JT_LOW       4
+ * cached translations. Bits 1 to 16 of the address choose one, so that a page's lie together. */
+#define RV_JT_LOW       1
 #define RV_JT_BITS      16
 #define RV_JT_SIZE      (1u << RV_JT_BITS)
 #define RV_JT_GROUP     32 /* entries that are cleared together */
