@@ -360,16 +360,21 @@ static void write_block(struct rv_translation *t, const uint8_t *bytes) {
         ended = instruction(t, decode(t, &z, bytes, b->len, t->i));
     }
     if (!ended) way_out(t, &t->tb->out[1], b->va + b->len, rv_emit_jmp(&t->e));
+    uint8_t *end = t->e.p;
+    t->e.p = t->c->xlate->rw + t->c->xlate->rare_used;
     for (unsigned n = 0; n < t->colds; n++) write_cold(t, &t->cold[n]);
+    t->c->xlate->rare_used = (size_t)(t->e.p - t->c->xlate->rw);
+    t->e.p = end;
 }
 
 struct rv_tb *rv_translate(struct rv_interp *c, struct rv_block *b) {
     struct rv_xlate *x = c->xlate;
     uint64_t off = rv_ram_offset(c->ram, b->pa);
     if (b->crosses || off == UINT64_MAX) return NULL;
-    if (x->size - x->used < CODE_ROOM) {
+    if (x->rare - x->used < CODE_ROOM || x->size - x->rare_used < CODE_ROOM) {
         while (x->all) rv_unlink_tb(c, x->all);
         x->used = x->start;
+        x->rare_used = x->rare;
     }
     struct rv_tb *tb = rv_alloc(sizeof *tb);
     tb->b = b;
@@ -378,7 +383,7 @@ struct rv_tb *rv_translate(struct rv_interp *c, struct rv_block *b) {
     tb->entry = rv_code_rx(x, tb->code);
     struct rv_translation t = {.c = c, .b = b, .tb = tb, .e.p = tb->code};
     write_block(&t, c->ram->host + off);
-    rv_assert(t.e.p <= x->rw + x->size);
+    rv_assert(t.e.p <= x->rw + x->rare && x->rare_used <= x->size);
     x->used = ((size_t)(t.e.p - x->rw) + 15) & ~(size_t)15;
     tb->next = x->all;
     tb->prev = &x->all;
