@@ -103,6 +103,7 @@ struct rv_block {
     bool watched;   /* the host watches the first instruction: insn[0].op is rv_op_watched */
     uint8_t flow;   /* how it ends: enum rv_flow */
     bool plain;     /* not to be translated: it is not worth it, or not possible */
+    bool strays;    /* its stack is where no window can be */
     uint8_t heat;   /* how often it was interpreted where it could have been translated */
     rv_op first_op; /* watched: what insn[0].op stands for */
     /* Where this block went last: [1] to the instruction behind it, [0] elsewhere. Counts while
@@ -208,6 +209,15 @@ struct rv_interp_hooks {
     void (*remapped)(struct rv_interp *c, uint64_t number, unsigned bits, bool low_only);
 };
 
+/* Translated code looks for its stack in one page a set, apart for reading and for writing too, that
+ * is cached beside the TLB. The tags are its linear address negated, twice, so that an empty one can
+ * be at odds with itself: no stack pointer has one byte here and another there. */
+#define RV_WINDOWS (2 * RV_TLB_NEVER)
+struct rv_window {
+    uint64_t low, high; /* for the first and the last byte of an access */
+};
+static inline unsigned rv_window_of(unsigned set, bool write) { return 2 * set + write; }
+
 /* What translated code keeps at hand: see vmm/cpu/xlate/xlate.h. */
 struct rv_hot {
     uint8_t spare[16];   /* a signal's frame may reach here */
@@ -220,6 +230,7 @@ struct rv_hot {
     uint64_t host_sp;    /* the host's stack while translated code runs */
     uint64_t mxcsr;      /* what our own code runs with */
     uint64_t *counts;    /* of the address space; see count.h */
+    uint64_t window[RV_WINDOWS]; /* host address - linear address in the page of c->windows */
 };
 
 struct rv_interp {
@@ -261,6 +272,7 @@ struct rv_interp {
                                 here */
     uint32_t stuck;          /* looks at `kicked` without icount moving */
 
+    struct rv_window windows[RV_WINDOWS];
     struct rv_tlb tlbs[RV_TLB_SETS];
     struct rv_jump jumps[RV_JUMP_SIZE];
     struct rv_mmu *mmu;       /* mmu.c: which pages hold page tables, which are cached writable */

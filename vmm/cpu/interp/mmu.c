@@ -43,6 +43,11 @@ void rv_mmu_free(struct rv_interp *c) {
     c->mmu = NULL;
 }
 
+void rv_mmu_close_windows(struct rv_interp *c) {
+    for (unsigned n = 0; n < RV_WINDOWS; n++)
+        c->windows[n] = (struct rv_window){.low = 0, .high = 1ull << 62};
+}
+
 static void forget_low_tables(struct rv_interp *c) {
     struct rv_mmu *m = c->mmu;
     if (++m->low_gen == 0) {
@@ -60,6 +65,7 @@ void rv_mmu_flush(struct rv_interp *c) {
             t->r[i].tag = t->w[i].tag = t->x[i].tag = rv_tlb_empty(i);
         t->used = t->low = false;
     }
+    rv_mmu_close_windows(c);
     c->changed = true;
     if (c->hooks) c->hooks->unmapped(c, false);
     c->mmu->root = RV_NO_ROOT;
@@ -89,6 +95,7 @@ static void flush_low(struct rv_interp *c) {
         }
         t->low = false;
     }
+    rv_mmu_close_windows(c);
     c->changed = true;
     if (c->hooks) c->hooks->unmapped(c, true);
     forget_low_tables(c);
@@ -144,6 +151,8 @@ static void evict_writes(struct rv_interp *c, uint64_t page) {
             if (e->addend - e->tag == host) e->tag = rv_tlb_empty(i);
         }
     }
+    rv_mmu_close_windows(c);
+    c->changed = true;
 }
 
 void rv_mmu_protect(struct rv_interp *c, uint64_t page) {
@@ -190,6 +199,7 @@ static void leaf_changed(struct rv_interp *c, uint64_t offset, bool low) {
             if (!low || is_low(&t->x[i])) t->x[i].tag = rv_tlb_empty(i);
         }
     }
+    rv_mmu_close_windows(c);
     c->changed = true;
     if (c->hooks) c->hooks->remapped(c, first, bits, low);
 }

@@ -135,10 +135,12 @@ static void emit_step(struct rv_emit *e, bool with_vec) {
     emit_return(e);
 }
 
-/* r10: an address, r11: where to go on with its code in r11, when there is any. Else a step of the
- * struct rv_insn at rcx, or out by the struct rv_out at rcx. The jump leads to the beginning of a
- * block, which asks for the vector registers itself. */
-static void emit_find(struct rv_emit *e, const uint8_t *otherwise) {
+typedef const uint8_t *(*find_fn)(struct rv_interp *c, uint64_t what);
+
+/* r10: what is looked for, r11: where to go on with what was found in r11, when there is any. Else a
+ * step of the struct rv_insn at rcx, or out by the struct rv_out at rcx. The jump leads to the
+ * beginning of a block, which asks for the vector registers itself. */
+static void emit_find(struct rv_emit *e, find_fn find, const uint8_t *otherwise) {
     static const uint8_t lost[] = {RV_RDX, RV_RBX, RV_RSI, RV_RDI, RV_RCX, RV_RSP};
     rv_emit_store(e, H11, RV_HOT(temp[0]));
     rv_emit_store(e, HCX, RV_HOT(temp[2]));
@@ -150,7 +152,7 @@ static void emit_find(struct rv_emit *e, const uint8_t *otherwise) {
     rv_emit_lea(e, HSI, rv_mem(H10, 0));
     rv_emit_lea(e, HBX, rv_mem(HSP, 0));
     rv_emit_load(e, HSP, RV_HOT(host_sp));
-    rv_emit_imm(e, HAX, (uint64_t)(uintptr_t)&rv_xlate_find);
+    rv_emit_imm(e, HAX, (uint64_t)(uintptr_t)find);
     PUT(e, 0xff, 0xd0); /* call rax */
     rv_emit_lea(e, HSP, rv_mem(HBX, 0));
     rv_emit_lea(e, H11, rv_mem(HAX, 0));
@@ -208,9 +210,11 @@ int rv_code_new(struct rv_xlate *x, struct rv_err *err) {
     x->step_vec = (size_t)(e.p - x->rw);
     emit_step(&e, true);
     x->find_step = (size_t)(e.p - x->rw);
-    emit_find(&e, x->rw + x->step);
+    emit_find(&e, rv_xlate_find, x->rw + x->step);
     x->find_leave = (size_t)(e.p - x->rw);
-    emit_find(&e, leave);
+    emit_find(&e, rv_xlate_find, leave);
+    x->find_window = (size_t)(e.p - x->rw);
+    emit_find(&e, rv_xlate_window, leave);
     x->load_vec = (size_t)(e.p - x->rw);
     emit_load_vec(&e, leave);
     x->rare = x->rare_used = RARE_FROM;

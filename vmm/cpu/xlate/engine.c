@@ -9,6 +9,8 @@
 
 /* How often a block is interpreted before it is translated: translating costs about as much. */
 #define HOT 16
+/* How often in a row a block's stack may be where no window can be. */
+#define STRAYS 16
 
 typedef uint64_t (*enter_fn)(struct rv_interp *c, const uint8_t *code);
 
@@ -66,9 +68,16 @@ static bool enter(struct rv_interp *c, struct rv_block *b, rv_icount until) {
         c->x.rip = out->tb->b->va;
         break;
     case RV_OUT_VEC:
-        c->x.rip = out->tb->b->va;
-        x->refused = out->tb->b;
+    case RV_OUT_STACK: {
+        struct rv_block *refused = out->tb->b;
+        c->x.rip = refused->va;
+        if (out->how == RV_OUT_STACK && out->tb->strays >= STRAYS) {
+            refused->strays = true;
+            rv_unlink_tb(c, out->tb);
+        }
+        x->refused = refused;
         break;
+    }
     }
     if (c->x.icount != before) c->partial = false;
     return true;

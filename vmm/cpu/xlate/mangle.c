@@ -207,8 +207,7 @@ static bool operands(const struct rv_decode *d, struct copy *k) {
            (!k->op.o || classify(&k->op));
 }
 
-/* Takes a 16-byte memory operand wherever it lies. */
-static bool unaligned(const ZydisDecodedInstruction *z) {
+bool rv_is_unaligned(const ZydisDecodedInstruction *z) {
     switch (z->mnemonic) {
     case ZYDIS_MNEMONIC_MOVUPS:
     case ZYDIS_MNEMONIC_MOVUPD:
@@ -311,7 +310,7 @@ bool rv_mangle(struct rv_translation *t) {
         unsigned size = k.mem->size / 8;
         unsigned how =
             k.mem->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE ? RV_HOW_WRITE : RV_HOW_READ;
-        if (t->vec && rv_is_vec(d) && size == 16 && !unaligned(&d->z)) how |= RV_HOW_ALIGNED;
+        if (t->vec && rv_is_vec(d) && size == 16 && !rv_is_unaligned(&d->z)) how |= RV_HOW_ALIGNED;
         if (size == 0 || size > 16 || !rv_operand(t, size, how, &rm)) return false;
         if (high) {
             rv_emit_lea(e, HCX, rm);

@@ -83,6 +83,7 @@ bool rv_operand(struct rv_translation *t, unsigned size, unsigned how, struct rv
     const struct rv_insn *i = t->i;
     uint16_t zero = offsetof(struct rv_interp, zero);
     bool seg = i->ea == RV_EA_BASE && (i->seg == RV_FS || i->seg == RV_GS), cut = i->asize == 4;
+    if (rv_on_stack(t) && rv_stack_operand(t, i->disp, size, how, out)) return true;
     /* RIP-relative ones are absolute by now and the only ones beyond 32 bits. */
     if (!fits(i->disp) && (i->base != zero || i->index != zero)) return false;
     if (i->base == zero && i->index == zero && !seg)

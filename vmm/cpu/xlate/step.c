@@ -28,6 +28,28 @@ const uint8_t *rv_xlate_find(struct rv_interp *c, uint64_t va) {
     return b->code[set];
 }
 
+/* How many instructions lie between two strays in a row, at most. */
+#define STRAYS_WITHIN 10000
+
+const uint8_t *rv_xlate_window(struct rv_interp *c, uint64_t out) {
+    struct rv_tb *tb = ((const struct rv_out *)(uintptr_t)out)->tb;
+    uint64_t first = c->x.gpr[RV_RSP] + (uint64_t)tb->low;
+    uint64_t last = c->x.gpr[RV_RSP] + (uint64_t)tb->high - 1;
+    struct rv_tlb *tlb = &c->tlbs[tb->set];
+    const struct rv_tlbe *e = rv_tlb_at(tb->writes ? tlb->w : tlb->r, first);
+    if (rv_tlb_hit(e, first) && !((first ^ last) & RV_PAGE_MASK)) {
+        unsigned n = rv_window_of(tb->set, tb->writes);
+        c->windows[n] = (struct rv_window){e->tag, e->tag};
+        c->hot.window[n] = e->addend;
+        return tb->entry;
+    }
+    rv_icount now = c->xlate->until - (rv_icount)c->hot.left;
+    if (now - tb->strayed_at > STRAYS_WITHIN) tb->strays = 0;
+    tb->strayed_at = now;
+    if (tb->strays < UINT8_MAX) tb->strays++;
+    return NULL;
+}
+
 uint64_t rv_xlate_step(struct rv_interp *c, const struct rv_insn *i, uint64_t with_vec) {
     struct rv_block *b = block_of(i);
     bool last = i->flags & RV_I_END;

@@ -77,10 +77,19 @@ static void look_up(struct rv_translation *t) {
 
 /* ---- instructions that are not copied ---- */
 
-/* Stores the 64 bits that put() writes into, below the stack pointer; r10 is the new one then. */
+/* Where the next push goes. */
 static struct rv_rm push_room(struct rv_translation *t) {
+    struct rv_rm to;
+    if (rv_stack_operand(t, -8, 8, RV_HOW_WRITE, &to)) return to;
     rv_emit_lea(&t->e, H10, rv_mem(H9, -8));
     return rv_access(t, H10, 8, RV_HOW_WRITE);
+}
+static void pushed(struct rv_translation *t) { rv_emit_lea(&t->e, H9, rv_mem(H9, -8)); }
+
+static struct rv_rm top_of_stack(struct rv_translation *t) {
+    struct rv_rm from;
+    return rv_stack_operand(t, 0, 8, RV_HOW_READ, &from) ? from
+                                                         : rv_access(t, H9, 8, RV_HOW_READ);
 }
 
 static void push_imm(struct rv_translation *t, uint64_t v) {
@@ -93,13 +102,13 @@ static void push_imm(struct rv_translation *t, uint64_t v) {
         rv_emit_imm(e, HCX, v);
         rv_emit_store(e, HCX, to);
     }
-    rv_emit_lea(e, H9, rv_mem(H10, 0));
+    pushed(t);
 }
 
 static void push_gpr(struct rv_translation *t, unsigned n) {
     struct rv_rm to = push_room(t);
     rv_emit_store(&t->e, rv_get_gpr(t, n, HCX), to);
-    rv_emit_lea(&t->e, H9, rv_mem(H10, 0));
+    pushed(t);
 }
 
 static bool push_mem(struct rv_translation *t) {
@@ -110,12 +119,12 @@ static bool push_mem(struct rv_translation *t) {
     struct rv_rm to = push_room(t);
     rv_emit_load(&t->e, HCX, RV_HOT(temp[1]));
     rv_emit_store(&t->e, HCX, to);
-    rv_emit_lea(&t->e, H9, rv_mem(H10, 0));
+    pushed(t);
     return true;
 }
 
 static void pop_gpr(struct rv_translation *t, unsigned n) {
-    struct rv_rm from = rv_access(t, H9, 8, RV_HOW_READ);
+    struct rv_rm from = top_of_stack(t);
     unsigned to = rv_xlate_host[n] == HNONE ? HCX : rv_xlate_host[n];
     rv_emit_load(&t->e, to, from);
     if (n == RV_RSP) return;
@@ -152,7 +161,7 @@ static void lea(struct rv_translation *t) {
 
 static void ret(struct rv_translation *t) {
     struct rv_emit *e = &t->e;
-    rv_emit_load(e, H10, rv_access(t, H9, 8, RV_HOW_READ));
+    rv_emit_load(e, H10, top_of_stack(t));
     look_up(t);
     rv_emit_lea(e, H9, rv_mem(H9, 8 + (int32_t)t->i->imm));
     rv_emit_jmp_rm(e, rv_reg(H11));
@@ -295,6 +304,12 @@ static void write_cold(struct rv_translation *t, const struct rv_cold *k) {
         rv_patch(rv_emit_jmp(e), x->rw + x->find_leave);
         break;
     }
+    case RV_COLD_STACK:
+        rv_emit_imm(e, H10, (uint64_t)(uintptr_t)k->out);
+        rv_emit_imm(e, HCX, (uint64_t)(uintptr_t)k->out);
+        address_of(e, H11, k->back);
+        rv_patch(rv_emit_jmp(e), x->rw + x->find_window);
+        break;
     case RV_COLD_OUT:
         k->out->stub = e->p;
         rv_emit_imm(e, HCX, (uint64_t)(uintptr_t)k->out);
@@ -319,7 +334,28 @@ static void count_entry(struct rv_translation *t) {
     rv_emit_store(e, H10, counter);
 }
 
-/* Vector registers in the host's, and enough left to run the whole block. */
+/* Whether the window holds all of the stack that is accessed by way of it: the numbers of both ends'
+ * pages in it must be 0. */
+static void look_at_window(struct rv_translation *t) {
+    struct rv_emit *e = &t->e;
+    struct rv_out *out = &t->tb->out[4];
+    *out = (struct rv_out){.how = RV_OUT_STACK, .tb = t->tb};
+    int32_t at = RV_AT(windows) +
+                 (int32_t)(rv_window_of(t->tb->set, t->tb->writes) * sizeof(struct rv_window));
+    rv_emit_load(e, H10, rv_mem(HSP, at + (int32_t)offsetof(struct rv_window, low)));
+    rv_emit_load(e, HCX, rv_mem(HSP, at + (int32_t)offsetof(struct rv_window, high)));
+    rv_emit_lea(e, H10, rv_sum(H9, H10, 0, t->tb->low));
+    rv_emit_lea(e, HCX, rv_sum(H9, HCX, 0, t->tb->high - 1));
+    rv_emit_shrx(e, H10, H10, HSP);
+    rv_emit_shrx(e, HCX, HCX, HSP);
+    rv_emit_lea(e, HCX, rv_sum(H10, HCX, 0, 0));
+    cold(t, (struct rv_cold){.kind = RV_COLD_STACK,
+                             .jump = rv_emit_unless_zero(e),
+                             .back = t->tb->code,
+                             .out = out});
+}
+
+/* Vector registers in the host's, the stack at hand, and enough left to run the whole block. */
 static void prologue(struct rv_translation *t) {
     struct rv_emit *e = &t->e;
     struct rv_out *count = &t->tb->out[2], *vec = &t->tb->out[3];
@@ -330,6 +366,7 @@ static void prologue(struct rv_translation *t) {
         uint8_t *not_live = rv_emit_unless_zero(e);
         cold(t, (struct rv_cold){.kind = RV_COLD_VEC, .jump = not_live, .back = e->p, .out = vec});
     }
+    if (t->window) look_at_window(t);
     rv_emit_load(e, HCX, RV_HOT(left));
     rv_emit_lea(e, HCX, rv_mem(HCX, -(int32_t)t->b->n));
     rv_emit_store(e, HCX, RV_HOT(left));
@@ -351,13 +388,23 @@ static void write_block(struct rv_translation *t, const uint8_t *bytes) {
     struct rv_block *b = t->b;
     ZydisDecoder z;
     rv_decode_init(t->c, &z);
-    for (unsigned n = 0; n < b->n; n++)
-        if (decode(t, &z, bytes, b->len, &b->insn[n]) && rv_is_vec(&t->d)) t->vec = true;
+    rv_stack_begin(t);
+    for (unsigned n = 0; n < b->n; n++) {
+        t->i = &b->insn[n];
+        bool valid = decode(t, &z, bytes, b->len, t->i);
+        if (valid && rv_is_vec(&t->d)) t->vec = true;
+        if (valid && !b->strays) rv_stack_note(t);
+        rv_stack_follow(t, valid);
+    }
+    t->window = t->tb->high > t->tb->low;
     prologue(t);
+    rv_stack_begin(t);
     bool ended = false;
     for (unsigned n = 0; n < b->n; n++) {
         t->i = &b->insn[n];
-        ended = instruction(t, decode(t, &z, bytes, b->len, t->i));
+        bool valid = decode(t, &z, bytes, b->len, t->i);
+        ended = instruction(t, valid);
+        rv_stack_follow(t, valid);
     }
     if (!ended) way_out(t, &t->tb->out[1], b->va + b->len, rv_emit_jmp(&t->e));
     uint8_t *end = t->e.p;

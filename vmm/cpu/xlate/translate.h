@@ -7,13 +7,13 @@
 
 /* Something to be written behind the block's code, because it runs rarely. */
 struct rv_cold {
-    enum { RV_COLD_STEP, RV_COLD_FIND, RV_COLD_OUT, RV_COLD_TABLE, RV_COLD_VEC } kind;
+    enum { RV_COLD_STEP, RV_COLD_FIND, RV_COLD_OUT, RV_COLD_TABLE, RV_COLD_VEC, RV_COLD_STACK } kind;
     uint8_t *jump;           /* rel32 that is to lead there */
-    const uint8_t *back;     /* STEP, FIND, VEC: where it leads back */
+    const uint8_t *back;     /* STEP, FIND, VEC, STACK: where it leads back */
     const struct rv_insn *i; /* STEP, FIND */
-    struct rv_out *out;      /* OUT, VEC: the way out; TABLE: the way when the table has no entry */
+    struct rv_out *out;      /* OUT, VEC, STACK: the way out; TABLE: the way when the table has no entry */
 };
-#define RV_COLD_MAX (RV_BLOCK_INSNS * 3 + 8)
+#define RV_COLD_MAX (RV_BLOCK_INSNS * 3 + 9)
 
 struct rv_translation {
     struct rv_interp *c;
@@ -23,6 +23,9 @@ struct rv_translation {
     struct rv_decode d;
     const struct rv_insn *i; /* the instruction in hand */
     bool vec;                /* the block has SSE instructions: xmm registers are live in it */
+    bool window;             /* the stack from tb->low to tb->high is known to be there */
+    bool sp_known;           /* where the stack pointer is before this instruction: */
+    int32_t sp;              /* bytes from where it was at the block's beginning */
     unsigned colds;
     struct rv_cold cold[RV_COLD_MAX];
     /* Jumps to the step of the instruction in hand, and where it comes back: see rv_slow_here. */
@@ -54,10 +57,27 @@ struct rv_rm rv_access(struct rv_translation *t, unsigned va, unsigned size, uns
 /* LEA: the operand's offset, cut to the address size, to host register dst. */
 void rv_offset(struct rv_translation *t, unsigned dst);
 
+/* ---- stack.c ---- */
+
+/* Before the first pass over a block's instructions, and before the second. */
+void rv_stack_begin(struct rv_translation *t);
+/* First pass: takes the instruction in hand into the window. */
+void rv_stack_note(struct rv_translation *t);
+/* Follows the stack pointer over the instruction in hand; valid: it was decoded. */
+void rv_stack_follow(struct rv_translation *t, bool valid);
+/* The host's address of size bytes at the stack pointer plus disp, without a look, when it is in the
+ * window. Writes one instruction then; the result uses r11. */
+bool rv_stack_operand(struct rv_translation *t, int64_t disp, unsigned size, unsigned how,
+                      struct rv_rm *out);
+/* Whether the memory operand of the instruction in hand is at the stack pointer. */
+bool rv_on_stack(const struct rv_translation *t);
+
 /* ---- mangle.c ---- */
 
 /* Copies the instruction in hand with its operands replaced. False when it cannot be copied. */
 bool rv_mangle(struct rv_translation *t);
 bool rv_is_vec(const struct rv_decode *d);
+/* Takes a 16-byte memory operand wherever it lies. */
+bool rv_is_unaligned(const ZydisDecodedInstruction *z);
 
 #endif

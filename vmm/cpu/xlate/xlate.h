@@ -12,6 +12,7 @@
  *   code.c       memory for code; the ways in and out of it
  *   translate.c  one block to host code
  *   memory.c     its memory operands
+ *   stack.c      those on the stack, which are looked up once a block
  *   link.c       from block to block: jump tables, patched jumps, and their end
  *   engine.c     the dispatcher's hook, and the engine
  */
@@ -70,6 +71,7 @@ enum rv_way_out {
     RV_OUT_JUMP,  /* the block is done; it goes on at va */
     RV_OUT_COUNT, /* nothing done: the block is longer than what is left */
     RV_OUT_VEC,   /* nothing done: interpret this block */
+    RV_OUT_STACK, /* likewise: its stack is not within one page that is cached */
 };
 
 /* One way to leave a translated block to the dispatcher. */
@@ -89,7 +91,12 @@ struct rv_tb {
     unsigned set;
     uint8_t *code;        /* as written */
     const uint8_t *entry; /* as executed */
-    struct rv_out out[4]; /* taken or only, not taken, count, vec */
+    struct rv_out out[5]; /* taken or only, not taken, count, vec, stack */
+    /* Offsets from the stack pointer at its beginning that are accessed by way of the window. */
+    int16_t low, high;
+    bool writes;          /* some of them */
+    uint8_t strays;       /* how often in a row the window could not be there */
+    rv_icount strayed_at;
     struct rv_out *from;  /* jumps that lead here */
     struct rv_tb *next, **prev;
 };
@@ -100,7 +107,7 @@ struct rv_xlate {
     size_t size, start, used;
     size_t rare, rare_used; /* where what runs rarely begins, and how far it goes */
     /* Offsets of the ways in and out, before `start`. */
-    size_t enter, leave, step, step_vec, load_vec, find_step, find_leave;
+    size_t enter, leave, step, step_vec, load_vec, find_step, find_leave, find_window;
     struct rv_tb *all;
     struct rv_out *last;      /* how translated code was left, if a jump may be patched */
     struct rv_block *refused; /* to be interpreted once */
@@ -124,6 +131,8 @@ uint64_t rv_xlate_step(struct rv_interp *c, const struct rv_insn *i, uint64_t wi
 /* The translation of the code at va, where translated code is about to jump, entered into the jump
  * table; NULL when there is none or it takes more to find it. */
 const uint8_t *rv_xlate_find(struct rv_interp *c, uint64_t va);
+/* Puts the window where the code of this way out wants it: not NULL when it is there. */
+const uint8_t *rv_xlate_window(struct rv_interp *c, uint64_t out);
 /* Whether SSE instructions can be executed without raising anything for the state they find. */
 enum rv_vec_state rv_xlate_vec(const struct rv_interp *c);
 
