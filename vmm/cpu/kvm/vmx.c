@@ -96,6 +96,7 @@ enum field {
     F_SYSENTER_ESP,
     F_SYSENTER_EIP,
     F_BLOCKING,
+    F_PENDING,
     F_PDPTE,
     F_ENTRY = F_PDPTE + 4,
     F_PROC,
@@ -111,8 +112,9 @@ static uint32_t encoding(unsigned f) {
         [F_DR7] = 0x681a,          [F_RSP] = 0x681c,          [F_RIP] = 0x681e,
         [F_RFLAGS] = 0x6820,       [F_EFER] = 0x2806,         [F_SYSENTER_CS] = 0x482a,
         [F_SYSENTER_ESP] = 0x6824, [F_SYSENTER_EIP] = 0x6826, [F_BLOCKING] = 0x4824,
-        [F_PDPTE] = 0x280a,        [F_PDPTE + 1] = 0x280c,    [F_PDPTE + 2] = 0x280e,
-        [F_PDPTE + 3] = 0x2810,    [F_ENTRY] = 0x4012,        [F_PROC] = 0x4002,
+        [F_PENDING] = 0x6822,      [F_PDPTE] = 0x280a,        [F_PDPTE + 1] = 0x280c,
+        [F_PDPTE + 2] = 0x280e,    [F_PDPTE + 3] = 0x2810,    [F_ENTRY] = 0x4012,
+        [F_PROC] = 0x4002,
     };
     if (f < F_GDT_LIMIT) return segments[f / RV_SREGS] + 2 * (f % RV_SREGS);
     return others[f];
@@ -307,7 +309,6 @@ static int set_constants(struct rv_nested_vm *v, uint64_t host_rip, struct rv_er
         {0x6000, UINT64_MAX}, /* every change of CR0 and CR4 comes out */
         {0x6002, UINT64_MAX},
         {0x4826, 0}, /* active */
-        {0x6822, 0}, /* no debug trap due */
         /* The shim, as it is when the guest comes out. */
         {0x6c00, RV_CR0_PE | RV_CR0_MP | RV_CR0_ET | RV_CR0_NE | RV_CR0_WP | RV_CR0_PG},
         {0x6c02, RV_L1_PML4},
@@ -447,6 +448,8 @@ static void vmx_load(struct rv_nested_vm *v, const struct rv_x86 *x, bool flush)
     /* NMIs are delivered in software, and so are their handlers run up to IRET: none is ever
      * blocked here. */
     put(v, F_BLOCKING, (x->sti_shadow ? 1u : 0) | (x->movss_shadow ? 2u : 0));
+    /* A debug trap that came out may still be noted here, and would be taken again. */
+    put(v, F_PENDING, 0);
     put_syscall_msrs(v, x);
     set_comm(v, RV_COMM_CR2, x->cr2);
     set_comm(v, RV_COMM_KERNEL_GS, x->kernel_gs_base);
