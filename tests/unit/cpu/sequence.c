@@ -56,6 +56,62 @@ static void append(struct or_program *p, const struct or_case *k) {
     p->len += k->z.length;
 }
 
+static void put(struct or_program *p, const uint8_t *code, unsigned len) {
+    p->at[p->insns++] = p->len;
+    memcpy(p->code + p->len, code, len);
+    p->len += len;
+}
+#define PUT(p, ...) put(p, (const uint8_t[]){__VA_ARGS__}, sizeof(uint8_t[]){__VA_ARGS__})
+
+/* OR byte [page], 0 for each page that can be written, and a jump: the next block finds them in the
+ * engine's caches. */
+static void touch(struct or_program *p) {
+    for (unsigned at = OR_DATA; at < OR_RO; at += RV_PAGE_SIZE)
+        PUT(p, 0x80, 0x0c, 0x25, 0, (uint8_t)(at >> 8), (uint8_t)(at >> 16), 0, 0);
+    PUT(p, 0xeb, 0);
+}
+
+/* An instruction of those that compilers use on the stack, mostly not far from its pointer. */
+static void on_stack(struct or_random *r, struct or_program *p) {
+    uint8_t reg = (uint8_t)pick(r, 8), rexb = (uint8_t)(0x48 | pick(r, 2)),
+            rexr = (uint8_t)(0x48 | pick(r, 2) << 2);
+    uint8_t modrm = (uint8_t)(0x44 | reg << 3), disp = (uint8_t)(pick(r, 9) * 8 - 24);
+    if (pick(r, 8) == 0) disp = (uint8_t)or_random(r);
+    switch (pick(r, 20)) {
+    case 0:
+    case 1:
+    case 2: PUT(p, rexb, 0x50 | reg); break; /* push */
+    case 3:
+    case 4: PUT(p, rexb, 0x58 | reg); break;               /* pop */
+    case 5: PUT(p, 0x6a, disp); break;                     /* push imm */
+    case 6: PUT(p, 0x68, 1, 2, 3, disp); break;            /* push imm */
+    case 7: PUT(p, 0xff, 0x74, 0x24, disp); break;         /* push [rsp+] */
+    case 8: PUT(p, rexr, 0x8b, modrm, 0x24, disp); break;  /* mov reg, [rsp+] */
+    case 9: PUT(p, rexr, 0x89, modrm, 0x24, disp); break;  /* mov [rsp+], reg */
+    case 10: PUT(p, rexr, 0x01, modrm, 0x24, disp); break; /* add [rsp+], reg */
+    case 11: PUT(p, 0x38, modrm, 0x24, disp); break;       /* cmp [rsp+], reg8 */
+    case 12: PUT(p, 0x0f, 0xb7, modrm, 0x24, disp); break; /* movzx reg, [rsp+] */
+    case 13: PUT(p, 0x0f, 0x10, modrm, 0x24, disp); break; /* movups xmm, [rsp+] */
+    case 14: PUT(p, 0x0f, 0x29, modrm, 0x24, disp); break; /* movaps [rsp+], xmm */
+    case 15: PUT(p, 0x48, 0x83, 0xec, disp); break;        /* sub rsp, imm */
+    case 16: PUT(p, 0x48, 0x83, 0xc4, disp & 0x38); break; /* add rsp, imm */
+    case 17: PUT(p, 0x48, 0x8d, 0x64, 0x24, disp); break;  /* lea rsp, [rsp+] */
+    case 18:
+        PUT(p, 0x48, 0x89, 0xe5); /* mov rbp, rsp */
+        PUT(p, 0xc9);             /* leave */
+        break;
+    default: PUT(p, 0xe8, 0, 0, 0, 0); /* call */
+    }
+}
+
+/* Near the edge of a page, mostly. */
+static uint64_t stack_pointer(struct or_random *r) {
+    uint64_t page = OR_DATA + RV_PAGE_SIZE * pick(r, 6);
+    uint64_t at = page - 128 + pick(r, 256);
+    if (pick(r, 4) == 0) at = page + pick(r, RV_PAGE_SIZE);
+    return pick(r, 8) ? at & ~7ull : at;
+}
+
 /* Lets near jumps go from instruction to instruction, mostly. */
 static void direct_jumps(struct or_random *r, struct or_program *p) {
     for (unsigned n = 0; n < p->insns; n++) {
@@ -81,12 +137,18 @@ void or_program_generate(struct or_random *r, struct or_program *p) {
     p->len = p->insns = 0;
     p->place = pick(r, 3) ? pick(r, 0xc00) : 0xf00 + pick(r, 0x100);
     unsigned want = 1 + pick(r, 12);
+    bool stack = pick(r, 2);
+    if (stack) touch(p);
     for (unsigned n = 0; n < want && p->insns + ROOM < RV_COUNT(p->at); n++) {
         or_generate(r, &k, NULL);
         if (n == 0) memcpy(p->k.in.gpr, k.in.gpr, sizeof k.in.gpr);
         if (k.z.mnemonic == ZYDIS_MNEMONIC_CMPXCHG16B && pick(r, 2)) k.in.gpr[RV_RBX] = 0;
-        append(p, &k);
+        if (stack && pick(r, 3))
+            on_stack(r, p);
+        else
+            append(p, &k);
     }
+    if (stack) p->k.in.gpr[RV_RSP] = stack_pointer(r);
     p->k.in.rflags = k.in.rflags;
     memcpy(p->k.in.fx, k.in.fx, sizeof k.in.fx);
     memcpy(p->k.mem, k.mem, sizeof k.mem);

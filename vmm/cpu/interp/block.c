@@ -26,7 +26,7 @@ struct code_page {
 struct rv_blocks {
     struct rv_block *hash[HASH_SIZE];
     struct rv_block *linear[LINEAR_SIZE]; /* by the linear page they begin in */
-    struct rv_block *watched;
+    struct rv_block *watched, *all;
     struct code_page **pages; /* one a RAM page, NULL without code */
     struct rv_block *dead;    /* to be freed when surely no longer running; linked by hash_next */
     struct rv_block *first;   /* room for rv_block_first and for code outside RAM */
@@ -106,6 +106,8 @@ static void forget(struct rv_interp *c, struct rv_block *b) {
     *p = b->hash_next;
     *b->linear_at = b->linear_next;
     if (b->linear_next) b->linear_next->linear_at = b->linear_at;
+    *b->all_at = b->all_next;
+    if (b->all_next) b->all_next->all_at = b->all_at;
     if (b->watched) {
         *b->watched_at = b->watched_next;
         if (b->watched_next) b->watched_next->watched_at = b->watched_at;
@@ -165,11 +167,10 @@ static void forget_one(struct rv_interp *c, struct rv_block *b) {
 
 void rv_block_forget_if(struct rv_interp *c, bool (*match)(const struct rv_block *, const void *),
                         const void *ctx) {
-    for (unsigned h = 0; h < HASH_SIZE; h++)
-        for (struct rv_block *b = c->blocks->hash[h], *next; b; b = next) {
-            next = b->hash_next;
-            if (match(b, ctx)) forget_one(c, b);
-        }
+    for (struct rv_block *b = c->blocks->all, *next; b; b = next) {
+        next = b->all_next;
+        if (match(b, ctx)) forget_one(c, b);
+    }
 }
 
 void rv_block_forget_at(struct rv_interp *c, uint64_t va, uint64_t len,
@@ -284,6 +285,10 @@ static struct rv_block *decode_at(struct rv_interp *c, uint64_t va, uint64_t pa)
     b->linear_next = *b->linear_at;
     if (b->linear_next) b->linear_next->linear_at = &b->linear_next;
     *b->linear_at = b;
+    b->all_at = &bs->all;
+    b->all_next = bs->all;
+    if (b->all_next) b->all_next->all_at = &b->all_next;
+    bs->all = b;
     if (watched) {
         b->watched_at = &bs->watched;
         b->watched_next = bs->watched;

@@ -116,6 +116,7 @@ struct rv_block {
     struct rv_block_link in_page[2]; /* in its page's list, and its tail's: they may be one */
     struct rv_block *linear_next, **linear_at;   /* among those that begin in this linear page */
     struct rv_block *watched_next, **watched_at; /* among the watched ones */
+    struct rv_block *all_next, **all_at;         /* among all */
     struct rv_tb *tb[RV_TLB_SETS];               /* more about its translations */
     struct rv_block **one; /* a block for each instruction alone, where there was need */
     uint32_t number[2];    /* what it is counted under, [1] in user mode; 0: none yet */
