@@ -210,14 +210,13 @@ struct rv_interp_hooks {
     void (*remapped)(struct rv_interp *c, uint64_t number, unsigned bits, bool low_only);
 };
 
-/* Translated code looks for its stack in one page a set, apart for reading and for writing too, that
- * is cached beside the TLB. The tags are its linear address negated, twice, so that an empty one can
- * be at odds with itself: no stack pointer has one byte here and another there. */
-#define RV_WINDOWS (2 * RV_TLB_NEVER)
+/* The page in which translated code looks for its stack, one a set; it can be written. The tag is
+ * there twice, so that that of no page can be at odds with itself: nothing has its first byte here
+ * and its last one there. */
 struct rv_window {
-    uint64_t low, high; /* for the first and the last byte of an access */
+    uint64_t low, high; /* for the first and for the last byte: the page's linear address negated */
+    uint64_t addend;    /* host address - linear address */
 };
-static inline unsigned rv_window_of(unsigned set, bool write) { return 2 * set + write; }
 
 /* What translated code keeps at hand: see vmm/cpu/xlate/xlate.h. */
 struct rv_hot {
@@ -231,7 +230,7 @@ struct rv_hot {
     uint64_t host_sp;    /* the host's stack while translated code runs */
     uint64_t mxcsr;      /* what our own code runs with */
     uint64_t *counts;    /* of the address space; see count.h */
-    uint64_t window[RV_WINDOWS]; /* host address - linear address in the page of c->windows */
+    struct rv_window window[RV_TLB_NEVER];
 };
 
 struct rv_interp {
@@ -273,7 +272,6 @@ struct rv_interp {
                                 here */
     uint32_t stuck;          /* looks at `kicked` without icount moving */
 
-    struct rv_window windows[RV_WINDOWS];
     struct rv_tlb tlbs[RV_TLB_SETS];
     struct rv_jump jumps[RV_JUMP_SIZE];
     struct rv_mmu *mmu;       /* mmu.c: which pages hold page tables, which are cached writable */

@@ -44,8 +44,8 @@ void rv_mmu_free(struct rv_interp *c) {
 }
 
 void rv_mmu_close_windows(struct rv_interp *c) {
-    for (unsigned n = 0; n < RV_WINDOWS; n++)
-        c->windows[n] = (struct rv_window){.low = 0, .high = 1ull << 62};
+    for (unsigned s = 0; s < RV_TLB_NEVER; s++)
+        c->hot.window[s] = (struct rv_window){.low = 0, .high = 1ull << 62};
 }
 
 static void forget_low_tables(struct rv_interp *c) {

@@ -199,7 +199,7 @@ int rv_code_new(struct rv_xlate *x, struct rv_err *err) {
     if (rx != MAP_FAILED) x->rx = rx;
     x->size = CODE_SIZE;
     if (r) return r;
-    struct rv_emit e = {x->rw};
+    struct rv_emit e = {.p = x->rw};
     x->enter = (size_t)(e.p - x->rw);
     emit_enter(&e);
     uint8_t *leave = e.p;

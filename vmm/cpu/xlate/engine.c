@@ -68,10 +68,14 @@ static bool enter(struct rv_interp *c, struct rv_block *b, rv_icount until) {
         c->x.rip = out->tb->b->va;
         break;
     case RV_OUT_VEC:
+        c->x.rip = out->tb->b->va;
+        x->refused = out->tb->b;
+        break;
     case RV_OUT_STACK: {
         struct rv_block *refused = out->tb->b;
         c->x.rip = refused->va;
-        if (out->how == RV_OUT_STACK && out->tb->strays >= STRAYS) {
+        if (c->hot.left < refused->n) break;
+        if (out->tb->strays >= STRAYS) {
             refused->strays = true;
             rv_unlink_tb(c, out->tb);
         }

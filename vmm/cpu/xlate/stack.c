@@ -27,14 +27,13 @@ static bool within_reach(const struct rv_translation *t, int64_t disp) {
            t->sp + disp < REACH;
 }
 
-static void take(struct rv_translation *t, int64_t disp, unsigned size, bool write) {
+static void take(struct rv_translation *t, int64_t disp, unsigned size) {
     struct rv_tb *tb = t->tb;
     if (!within_reach(t, disp)) return;
     int64_t first = t->sp + disp, end = first + size;
     bool none = tb->low == tb->high;
     if (none || first < tb->low) tb->low = (int16_t)first;
     if (none || end > tb->high) tb->high = (int16_t)end;
-    tb->writes |= write;
 }
 
 static bool pushes(rv_op op, const struct rv_insn *i) {
@@ -46,8 +45,8 @@ static bool pops(rv_op op) { return op == rv_op_pop_r64 || op == rv_op_ret64; }
 void rv_stack_note(struct rv_translation *t) {
     const struct rv_insn *i = t->i;
     const struct rv_decode *d = &t->d;
-    if (pushes(i->op, i)) take(t, -8, 8, true);
-    if (pops(i->op)) take(t, 0, 8, false);
+    if (pushes(i->op, i)) take(t, -8, 8);
+    if (pops(i->op)) take(t, 0, 8);
     if (!rv_on_stack(t)) return;
     for (unsigned n = 0; n < d->z.operand_count; n++) {
         const ZydisDecodedOperand *o = &d->op[n];
@@ -55,7 +54,7 @@ void rv_stack_note(struct rv_translation *t) {
             o->encoding != ZYDIS_OPERAND_ENCODING_MODRM_RM || o->size == 0 || o->size > 128)
             continue;
         if (o->size == 128 && !rv_is_unaligned(&d->z)) continue;
-        take(t, i->disp, o->size / 8u, o->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE);
+        take(t, i->disp, o->size / 8u);
     }
 }
 
@@ -96,11 +95,12 @@ bool rv_stack_operand(struct rv_translation *t, int64_t disp, unsigned size, uns
                       struct rv_rm *out) {
     const struct rv_tb *tb = t->tb;
     if (!t->window || !within_reach(t, disp) || (how & RV_HOW_ALIGNED)) return false;
-    if ((how & RV_HOW_WRITE) && !tb->writes) return false;
     int64_t first = t->sp + disp;
     if (first < tb->low || first + size > tb->high) return false;
-    unsigned n = rv_window_of(tb->set, tb->writes);
-    rv_emit_load(&t->e, H11, rv_mem(HSP, RV_AT(hot.window) + (int32_t)(n * sizeof(uint64_t))));
+    int32_t at = RV_AT(hot.window) + (int32_t)(tb->set * sizeof(struct rv_window));
+    if (!t->e.window_in_r11)
+        rv_emit_load(&t->e, H11, rv_mem(HSP, at + (int32_t)offsetof(struct rv_window, addend)));
+    t->e.window_in_r11 = true;
     *out = rv_sum(H9, H11, 0, (int32_t)disp);
     return true;
 }

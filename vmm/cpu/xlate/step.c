@@ -33,14 +33,13 @@ const uint8_t *rv_xlate_find(struct rv_interp *c, uint64_t va) {
 
 const uint8_t *rv_xlate_window(struct rv_interp *c, uint64_t out) {
     struct rv_tb *tb = ((const struct rv_out *)(uintptr_t)out)->tb;
+    c->hot.left += tb->b->n;
+    if (c->hot.left < tb->b->n) return NULL;
     uint64_t first = c->x.gpr[RV_RSP] + (uint64_t)tb->low;
     uint64_t last = c->x.gpr[RV_RSP] + (uint64_t)tb->high - 1;
-    struct rv_tlb *tlb = &c->tlbs[tb->set];
-    const struct rv_tlbe *e = rv_tlb_at(tb->writes ? tlb->w : tlb->r, first);
+    const struct rv_tlbe *e = rv_tlb_at(c->tlbs[tb->set].w, first);
     if (rv_tlb_hit(e, first) && !((first ^ last) & RV_PAGE_MASK)) {
-        unsigned n = rv_window_of(tb->set, tb->writes);
-        c->windows[n] = (struct rv_window){e->tag, e->tag};
-        c->hot.window[n] = e->addend;
+        c->hot.window[tb->set] = (struct rv_window){e->tag, e->tag, e->addend};
         return tb->entry;
     }
     rv_icount now = c->xlate->until - (rv_icount)c->hot.left;

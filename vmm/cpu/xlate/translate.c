@@ -263,6 +263,7 @@ static bool instruction(struct rv_translation *t, bool valid) {
     }
     for (unsigned n = colds; n < t->colds; n++)
         if (t->cold[n].kind == RV_COLD_STEP) t->cold[n].back = t->e.p;
+    if (t->colds != colds) t->e.window_in_r11 = false; /* not behind a step */
     return ended;
 }
 
@@ -334,32 +335,25 @@ static void count_entry(struct rv_translation *t) {
     rv_emit_store(e, H10, counter);
 }
 
-/* Whether the window holds all of the stack that is accessed by way of it: the numbers of both ends'
- * pages in it must be 0. */
+/* Whether the window holds all of the stack that is accessed by way of it: r10 is 0 then, the sum of
+ * the numbers of both ends' pages as seen from there. */
 static void look_at_window(struct rv_translation *t) {
     struct rv_emit *e = &t->e;
-    struct rv_out *out = &t->tb->out[4];
-    *out = (struct rv_out){.how = RV_OUT_STACK, .tb = t->tb};
-    int32_t at = RV_AT(windows) +
-                 (int32_t)(rv_window_of(t->tb->set, t->tb->writes) * sizeof(struct rv_window));
+    int32_t at = RV_AT(hot.window) + (int32_t)(t->tb->set * sizeof(struct rv_window));
     rv_emit_load(e, H10, rv_mem(HSP, at + (int32_t)offsetof(struct rv_window, low)));
     rv_emit_load(e, HCX, rv_mem(HSP, at + (int32_t)offsetof(struct rv_window, high)));
     rv_emit_lea(e, H10, rv_sum(H9, H10, 0, t->tb->low));
     rv_emit_lea(e, HCX, rv_sum(H9, HCX, 0, t->tb->high - 1));
     rv_emit_shrx(e, H10, H10, HSP);
     rv_emit_shrx(e, HCX, HCX, HSP);
-    rv_emit_lea(e, HCX, rv_sum(H10, HCX, 0, 0));
-    cold(t, (struct rv_cold){.kind = RV_COLD_STACK,
-                             .jump = rv_emit_unless_zero(e),
-                             .back = t->tb->code,
-                             .out = out});
+    rv_emit_lea(e, H10, rv_sum(H10, HCX, 0, 0));
 }
 
 /* Vector registers in the host's, the stack at hand, and enough left to run the whole block. */
 static void prologue(struct rv_translation *t) {
     struct rv_emit *e = &t->e;
     struct rv_out *count = &t->tb->out[2], *vec = &t->tb->out[3];
-    *count = (struct rv_out){.how = RV_OUT_COUNT, .tb = t->tb};
+    *count = (struct rv_out){.how = t->window ? RV_OUT_STACK : RV_OUT_COUNT, .tb = t->tb};
     *vec = (struct rv_out){.how = RV_OUT_VEC, .tb = t->tb};
     if (t->vec) {
         rv_emit_load(e, HCX, RV_HOT(vec));
@@ -372,7 +366,11 @@ static void prologue(struct rv_translation *t) {
     rv_emit_store(e, HCX, RV_HOT(left));
     /* Its upper half is not zero when it is negative. */
     rv_emit_insn(e, (struct rv_enc){.opcode = 0x8b}, HCX, rv_mem(HSP, RV_AT(hot.left) + 4));
-    cold(t, (struct rv_cold){.kind = RV_COLD_OUT, .jump = rv_emit_unless_zero(e), .out = count});
+    if (t->window) rv_emit_lea(e, HCX, rv_sum(HCX, H10, 0, 0));
+    cold(t, (struct rv_cold){.kind = t->window ? RV_COLD_STACK : RV_COLD_OUT,
+                             .jump = rv_emit_unless_zero(e),
+                             .back = t->tb->code,
+                             .out = count});
     if (t->c->count) count_entry(t);
 }
 

@@ -71,7 +71,7 @@ enum rv_way_out {
     RV_OUT_JUMP,  /* the block is done; it goes on at va */
     RV_OUT_COUNT, /* nothing done: the block is longer than what is left */
     RV_OUT_VEC,   /* nothing done: interpret this block */
-    RV_OUT_STACK, /* likewise: its stack is not within one page that is cached */
+    RV_OUT_STACK, /* likewise: what is left is not enough, or its stack not where it can be */
 };
 
 /* One way to leave a translated block to the dispatcher. */
@@ -91,10 +91,9 @@ struct rv_tb {
     unsigned set;
     uint8_t *code;        /* as written */
     const uint8_t *entry; /* as executed */
-    struct rv_out out[5]; /* taken or only, not taken, count, vec, stack */
+    struct rv_out out[4]; /* taken or only, not taken, count or stack, vec */
     /* Offsets from the stack pointer at its beginning that are accessed by way of the window. */
     int16_t low, high;
-    bool writes;          /* some of them */
     uint8_t strays;       /* how often in a row the window could not be there */
     rv_icount strayed_at;
     struct rv_out *from;  /* jumps that lead here */
@@ -131,7 +130,8 @@ uint64_t rv_xlate_step(struct rv_interp *c, const struct rv_insn *i, uint64_t wi
 /* The translation of the code at va, where translated code is about to jump, entered into the jump
  * table; NULL when there is none or it takes more to find it. */
 const uint8_t *rv_xlate_find(struct rv_interp *c, uint64_t va);
-/* Puts the window where the code of this way out wants it: not NULL when it is there. */
+/* Puts the window where the code of this way out wants it, which has taken off its length: not NULL
+ * when it is there. */
 const uint8_t *rv_xlate_window(struct rv_interp *c, uint64_t out);
 /* Whether SSE instructions can be executed without raising anything for the state they find. */
 enum rv_vec_state rv_xlate_vec(const struct rv_interp *c);
