@@ -30,8 +30,8 @@ GUEST_ENDS = {
     "double-fault": ("debug-exit", 0, b"double fault\n"),
     "triple-fault": ("triple-fault", 0, b""),
 }
-PLAIN = ["real", "modes", "segments", "tasks", "paging", "timers", "awkward", "smc", "debug", "clock",
-         "fpu", "system"]
+PLAIN = ["real", "modes", "segments", "tasks", "paging", "spaces", "timers", "awkward", "smc", "debug",
+         "clock", "fpu", "system"]
 ECHO = b"some text\r\nthe quick brown fox 0123456789\n" * 8 + b"end\n"
 
 
