@@ -43,7 +43,8 @@ def image(name):
 
 def cases():
     for case in every_case():
-        if (not ONLY or case[0] in ONLY) and case[0] not in WITHOUT:
+        name = case[0].replace(" ", "-")
+        if (not ONLY or name in ONLY) and name not in WITHOUT:
             yield case
 
 

@@ -109,6 +109,8 @@ static void try_all(struct trial *t, struct rv_nested_report *out) {
     out->finds_window = comes_out(t, RV_NESTED_WINDOW, CODE + 3) && (t->x.rflags & RV_FL_IF);
     begin(t, open, sizeof open, 0);
     t->x.rip = CODE + 3;
+    /* Emulated processors that enter the guest with interrupts off hold off the host's, too. */
+    t->x.rflags |= RV_FL_IF;
     out->comes_when_called = comes_out(t, RV_NESTED_KICKED, CODE + 3);
     begin(t, fault, sizeof fault, 0);
     struct rv_err err;

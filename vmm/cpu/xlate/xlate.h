@@ -94,9 +94,9 @@ struct rv_tb {
     struct rv_out out[4]; /* taken or only, not taken, count or stack, vec */
     /* Offsets from the stack pointer at its beginning that are accessed by way of the window. */
     int16_t low, high;
-    uint8_t strays;       /* how often in a row the window could not be there */
+    uint8_t strays; /* how often in a row the window could not be there */
     rv_icount strayed_at;
-    struct rv_out *from;  /* jumps that lead here */
+    struct rv_out *from; /* jumps that lead here */
     struct rv_tb *next, **prev;
 };
 
