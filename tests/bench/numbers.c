@@ -1,6 +1,7 @@
 /* A load for tests/bench/loads: floating point as compilers make it. `numbers matrix` multiplies
- * matrices of doubles (SSE2, packed where the compiler sees it), `numbers orbit` advances bodies under
- * gravity (scalar, with square roots and divisions). Prints a figure that depends on all of it. */
+ * matrices of doubles (SSE2, packed where the compiler sees it), `numbers orbit` advances bodies
+ * under gravity (scalar, with square roots and divisions). Prints a figure that depends on all of
+ * it. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>

@@ -7,7 +7,9 @@
 
 #include "side.h"
 
-static unsigned pick(struct or_random *r, unsigned n) { return (unsigned)(or_random(r) >> 32) % n; }
+static unsigned pick(struct or_random *r, unsigned n) {
+    return (unsigned)((or_random(r) >> 32) * n >> 32);
+}
 
 static int number(ZydisRegister reg) {
     ZydisRegister full = ZydisRegisterGetLargestEnclosing(ZYDIS_MACHINE_MODE_LONG_64, reg);

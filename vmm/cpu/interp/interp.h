@@ -210,9 +210,9 @@ struct rv_interp_hooks {
     void (*remapped)(struct rv_interp *c, uint64_t number, unsigned bits, bool low_only);
 };
 
-/* The page in which translated code looks for its stack, one a set; it can be written. The tag is
- * there twice, so that that of no page can be at odds with itself: nothing has its first byte here
- * and its last one there. */
+/* The page in which translated code looks for its stack, one a set; it can be written. Its tag is
+ * kept twice: any single value would be some stack pointer's, but where the two differ nothing can
+ * have its first byte in the one page and its last byte in the other. */
 struct rv_window {
     uint64_t low, high; /* for the first and for the last byte: the page's linear address negated */
     uint64_t addend;    /* host address - linear address */

@@ -204,8 +204,8 @@ static void leaf_changed(struct rv_interp *c, uint64_t offset, bool low) {
     if (c->hooks) c->hooks->remapped(c, first, bits, low);
 }
 
-#define LEAF       (1u << 1)
-#define HIGH_HALF  (RV_PAGE_SIZE / 2) /* of the top table: offset of the upper half's entries */
+#define LEAF      (1u << 1)
+#define HIGH_HALF (RV_PAGE_SIZE / 2) /* of the top table: offset of the upper half's entries */
 
 /* The entry at RAM offset changed and was present before: drop what may have come from it. */
 static void table_changed(struct rv_interp *c, uint64_t offset) {

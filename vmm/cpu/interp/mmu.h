@@ -20,7 +20,7 @@ struct rv_page {
 
 struct rv_mmu {
     uint32_t gen, low_gen;
-    uint64_t root; /* the page of the top table in long mode, if walks went through it; or RV_NO_ROOT */
+    uint64_t root; /* page of long mode's top table, if walks went through it; or RV_NO_ROOT */
     struct rv_page *pages;
 };
 #define RV_NO_ROOT UINT64_MAX

@@ -1,8 +1,8 @@
 /* Memory for translated code, and the ways in and out of it.
  *
  * The memory is mapped twice, once to write and once to execute: no address is ever both. It has a
- * fixed size; when it is full everything in it is forgotten. What runs rarely is kept apart, so that
- * the rest takes less of the host's caches. */
+ * fixed size; when it is full everything in it is forgotten. What runs rarely is kept apart, so
+ * that the rest takes less of the host's caches. */
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -137,8 +137,8 @@ static void emit_step(struct rv_emit *e, bool with_vec) {
 
 typedef const uint8_t *(*find_fn)(struct rv_interp *c, uint64_t what);
 
-/* r10: what is looked for, r11: where to go on with what was found in r11, when there is any. Else a
- * step of the struct rv_insn at rcx, or out by the struct rv_out at rcx. The jump leads to the
+/* r10: what is looked for, r11: where to go on with what was found in r11, when there is any. Else
+ * a step of the struct rv_insn at rcx, or out by the struct rv_out at rcx. The jump leads to the
  * beginning of a block, which asks for the vector registers itself. */
 static void emit_find(struct rv_emit *e, find_fn find, const uint8_t *otherwise) {
     static const uint8_t lost[] = {RV_RDX, RV_RBX, RV_RSI, RV_RDI, RV_RCX, RV_RSP};

@@ -88,8 +88,7 @@ static void pushed(struct rv_translation *t) { rv_emit_lea(&t->e, H9, rv_mem(H9,
 
 static struct rv_rm top_of_stack(struct rv_translation *t) {
     struct rv_rm from;
-    return rv_stack_operand(t, 0, 8, RV_HOW_READ, &from) ? from
-                                                         : rv_access(t, H9, 8, RV_HOW_READ);
+    return rv_stack_operand(t, 0, 8, RV_HOW_READ, &from) ? from : rv_access(t, H9, 8, RV_HOW_READ);
 }
 
 static void push_imm(struct rv_translation *t, uint64_t v) {
@@ -335,8 +334,8 @@ static void count_entry(struct rv_translation *t) {
     rv_emit_store(e, H10, counter);
 }
 
-/* Whether the window holds all of the stack that is accessed by way of it: r10 is 0 then, the sum of
- * the numbers of both ends' pages as seen from there. */
+/* Whether the window holds all of the stack that is accessed by way of it: r10 is 0 then, the sum
+ * of the numbers of both ends' pages as seen from there. */
 static void look_at_window(struct rv_translation *t) {
     struct rv_emit *e = &t->e;
     int32_t at = RV_AT(hot.window) + (int32_t)(t->tb->set * sizeof(struct rv_window));

@@ -7,11 +7,19 @@
 
 /* Something to be written behind the block's code, because it runs rarely. */
 struct rv_cold {
-    enum { RV_COLD_STEP, RV_COLD_FIND, RV_COLD_OUT, RV_COLD_TABLE, RV_COLD_VEC, RV_COLD_STACK } kind;
+    enum {
+        RV_COLD_STEP,
+        RV_COLD_FIND,
+        RV_COLD_OUT,
+        RV_COLD_TABLE,
+        RV_COLD_VEC,
+        RV_COLD_STACK
+    } kind;
     uint8_t *jump;           /* rel32 that is to lead there */
     const uint8_t *back;     /* STEP, FIND, VEC, STACK: where it leads back */
     const struct rv_insn *i; /* STEP, FIND */
-    struct rv_out *out;      /* OUT, VEC, STACK: the way out; TABLE: the way when the table has no entry */
+    struct rv_out
+        *out; /* OUT, VEC, STACK: the way out; TABLE: the way when the table has no entry */
 };
 #define RV_COLD_MAX (RV_BLOCK_INSNS * 3 + 9)
 
@@ -65,8 +73,8 @@ void rv_stack_begin(struct rv_translation *t);
 void rv_stack_note(struct rv_translation *t);
 /* Follows the stack pointer over the instruction in hand; valid: it was decoded. */
 void rv_stack_follow(struct rv_translation *t, bool valid);
-/* The host's address of size bytes at the stack pointer plus disp, without a look, when it is in the
- * window. Writes one instruction then; the result uses r11. */
+/* The host's address of size bytes at the stack pointer plus disp, without a look, when it is in
+ * the window. Writes one instruction then; the result uses r11. */
 bool rv_stack_operand(struct rv_translation *t, int64_t disp, unsigned size, unsigned how,
                       struct rv_rm *out);
 /* Whether the memory operand of the instruction in hand is at the stack pointer. */
