@@ -52,6 +52,7 @@ def every_case():
     for name in PLAIN:
         yield name, ["-k", image(name)], PASS
     yield "work", ["-k", image("work"), "-a", "20"], PASS
+    yield "generate", ["-k", image("generate"), "-a", "200"], PASS
     typed = os.path.join(GUESTS, "echo.txt")
     with open(typed, "wb") as f:
         f.write(ECHO)
