@@ -494,6 +494,10 @@ static int run_to_stop(struct rv_machine *m, struct rv_end *end, struct rv_err *
 }
 
 static int finish(struct rv_machine *m, int r, struct rv_end *end, struct rv_err *err) {
+    /* Hardware leaves the state undefined at a triple fault (APM vol. 2, 15.14.3); what was seen to
+     * differ is RF, which the faults on the way have set. */
+    if (!r && end->reason == RV_STOP_TRIPLE_FAULT && m->config.rate == RV_RATE_HOST)
+        r = clear_flags(m, RV_FL_RF, err);
     if (!end->mid_instruction) rv_machine_digests(m, &end->cpu_digest, &end->ram_digest);
     if (r) return r;
     return m->nd->ops->stopped(m->nd, end, err);

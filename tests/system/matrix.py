@@ -14,7 +14,7 @@ from retrotest import BUILD, RETRO, SEED, Skip, info, retro, summary
 GUESTS = os.environ.get("RV_GUESTS", os.path.join(BUILD, "tests", "guests"))
 STOPS = int(os.environ.get("RV_MATRIX_STOPS", "3"))  # random positions a guest is stopped at
 SLOW_MAX = int(os.environ.get("RV_SLOW_MAX", "60000"))
-ONLY = os.environ.get("RV_ONLY", "").split()  # names of guests; none: all of them
+ONLY = os.environ.get("RV_ONLY", "").split()  # cases, "-" for spaces; none: all of them
 WITHOUT = os.environ.get("RV_WITHOUT", "").split()
 LIMIT = "200M"  # instructions: a guest that does not end shows as max-instructions
 

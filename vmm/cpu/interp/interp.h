@@ -103,7 +103,7 @@ struct rv_block {
     bool watched;   /* the host watches the first instruction: insn[0].op is rv_op_watched */
     uint8_t flow;   /* how it ends: enum rv_flow */
     bool plain;     /* not to be translated: it is not worth it, or not possible */
-    bool strays;    /* its stack is where no window can be */
+    bool no_window; /* its stack is where none can be, again and again */
     uint8_t heat;   /* how often it was interpreted where it could have been translated */
     rv_op first_op; /* watched: what insn[0].op stands for */
     /* Where this block went last: [1] to the instruction behind it, [0] elsewhere. Counts while

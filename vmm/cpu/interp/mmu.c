@@ -43,9 +43,10 @@ void rv_mmu_free(struct rv_interp *c) {
     c->mmu = NULL;
 }
 
-void rv_mmu_close_windows(struct rv_interp *c) {
+void rv_mmu_dropped(struct rv_interp *c) {
     for (unsigned s = 0; s < RV_TLB_NEVER; s++)
         c->hot.window[s] = (struct rv_window){.low = 0, .high = 1ull << 62};
+    c->changed = true;
 }
 
 static void forget_low_tables(struct rv_interp *c) {
@@ -65,8 +66,7 @@ void rv_mmu_flush(struct rv_interp *c) {
             t->r[i].tag = t->w[i].tag = t->x[i].tag = rv_tlb_empty(i);
         t->used = t->low = false;
     }
-    rv_mmu_close_windows(c);
-    c->changed = true;
+    rv_mmu_dropped(c);
     if (c->hooks) c->hooks->unmapped(c, false);
     c->mmu->root = RV_NO_ROOT;
     forget_low_tables(c);
@@ -95,8 +95,7 @@ static void flush_low(struct rv_interp *c) {
         }
         t->low = false;
     }
-    rv_mmu_close_windows(c);
-    c->changed = true;
+    rv_mmu_dropped(c);
     if (c->hooks) c->hooks->unmapped(c, true);
     forget_low_tables(c);
 }
@@ -151,8 +150,7 @@ static void evict_writes(struct rv_interp *c, uint64_t page) {
             if (e->addend - e->tag == host) e->tag = rv_tlb_empty(i);
         }
     }
-    rv_mmu_close_windows(c);
-    c->changed = true;
+    rv_mmu_dropped(c);
 }
 
 void rv_mmu_protect(struct rv_interp *c, uint64_t page) {
@@ -199,8 +197,7 @@ static void leaf_changed(struct rv_interp *c, uint64_t offset, bool low) {
             if (!low || is_low(&t->x[i])) t->x[i].tag = rv_tlb_empty(i);
         }
     }
-    rv_mmu_close_windows(c);
-    c->changed = true;
+    rv_mmu_dropped(c);
     if (c->hooks) c->hooks->remapped(c, first, bits, low);
 }
 

@@ -46,8 +46,9 @@ static inline bool rv_mmu_is_table(const struct rv_interp *c, uint64_t page) {
     const struct rv_page *p = &c->mmu->pages[page];
     return p->pt_gen == c->mmu->gen || p->low_gen == c->mmu->low_gen || page == c->mmu->root;
 }
-/* Empties the windows: no entry of the TLB that they came from may be gone while they count. */
-void rv_mmu_close_windows(struct rv_interp *c);
+/* Called by whatever takes entries from the TLB that are still there: closes the windows, which
+ * came from such, and has translated code be left. */
+void rv_mmu_dropped(struct rv_interp *c);
 /* Drops cached write translations of a RAM page, so that the next write is seen. */
 void rv_mmu_protect(struct rv_interp *c, uint64_t page);
 

@@ -525,7 +525,7 @@ static void ram_cleaned(void *ctx) {
         if (c->tlbs[s].used)
             for (unsigned i = 0; i < RV_TLB_SIZE; i++)
                 c->tlbs[s].w[i].tag = c->tlbs[s].x[i].tag = rv_tlb_empty(i);
-    rv_mmu_close_windows(c);
+    rv_mmu_dropped(c);
     if (c->hooks) c->hooks->unmapped(c, false);
 }
 

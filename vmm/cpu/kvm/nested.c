@@ -248,12 +248,7 @@ static int on_hardware(struct rv_nested *n, bool want_window, struct rv_err *err
     count(n, why);
     switch (kind) {
     case RV_NESTED_WINDOW: return RV_RUN_WINDOW;
-    case RV_NESTED_SHUTDOWN:
-        n->shutdown = true;
-        /* The state is undefined then (APM vol. 2, 15.14.3); what was seen to differ is that the
-         * faults on the way have set RF. */
-        n->x.rflags &= ~(uint64_t)RV_FL_RF;
-        return RV_RUN_TRIPLE_FAULT;
+    case RV_NESTED_SHUTDOWN: n->shutdown = true; return RV_RUN_TRIPLE_FAULT;
     case RV_NESTED_REFUSED:
         n->counts.refused++;
         to_interp(n);

@@ -10,7 +10,7 @@
 #include "vmm/cpu/xlate/xlate.h"
 
 #define CODE_SIZE (64u << 20)
-#define RARE_FROM (CODE_SIZE / 5 * 2 & ~4095u)
+#define COLD_FROM (CODE_SIZE / 8 * 5) /* about as the two are used */
 
 /* Where each guest register is; HNONE: in x.gpr. */
 const uint8_t rv_xlate_host[RV_GPRS] = {
@@ -217,7 +217,7 @@ int rv_code_new(struct rv_xlate *x, struct rv_err *err) {
     emit_find(&e, rv_xlate_window, leave);
     x->load_vec = (size_t)(e.p - x->rw);
     emit_load_vec(&e, leave);
-    x->rare = x->rare_used = RARE_FROM;
+    x->cold = x->cold_used = COLD_FROM;
     x->start = x->used = ((size_t)(e.p - x->rw) + 63) & ~(size_t)63;
     return 0;
 }

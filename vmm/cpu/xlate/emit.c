@@ -62,7 +62,7 @@ void rv_emit_shrx(struct rv_emit *e, unsigned dst, unsigned src, unsigned count)
 }
 
 void rv_emit_load(struct rv_emit *e, unsigned reg, struct rv_rm from) {
-    if (reg == H11) e->window_in_r11 = false;
+    if (reg == H11) e->r11_written = true;
     rv_emit_insn(e, (struct rv_enc){.w = true, .opcode = 0x8b}, reg, from);
 }
 

@@ -30,7 +30,7 @@ enum rv_host_reg {
 /* Where the next byte goes. The caller makes sure that there is room. */
 struct rv_emit {
     uint8_t *p;
-    bool window_in_r11; /* r11 holds a stack window's addend: see stack.c */
+    bool r11_written; /* since somebody cleared this */
 };
 
 /* A register (base alone, is_reg) or memory at base + (index << scale) + disp. */

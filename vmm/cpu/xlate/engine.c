@@ -9,8 +9,6 @@
 
 /* How often a block is interpreted before it is translated: translating costs about as much. */
 #define HOT 16
-/* How often in a row a block's stack may be where no window can be. */
-#define STRAYS 16
 
 typedef uint64_t (*enter_fn)(struct rv_interp *c, const uint8_t *code);
 
@@ -75,10 +73,7 @@ static bool enter(struct rv_interp *c, struct rv_block *b, rv_icount until) {
         struct rv_block *refused = out->tb->b;
         c->x.rip = refused->va;
         if (c->hot.left < refused->n) break;
-        if (out->tb->strays >= STRAYS) {
-            refused->strays = true;
-            rv_unlink_tb(c, out->tb);
-        }
+        if (refused->no_window) rv_unlink_tb(c, out->tb);
         x->refused = refused;
         break;
     }

@@ -98,9 +98,10 @@ bool rv_stack_operand(struct rv_translation *t, int64_t disp, unsigned size, uns
     int64_t first = t->sp + disp;
     if (first < tb->low || first + size > tb->high) return false;
     int32_t at = RV_AT(hot.window) + (int32_t)(tb->set * sizeof(struct rv_window));
-    if (!t->e.window_in_r11)
+    /* It may still be there from the last time. */
+    if (t->e.r11_written)
         rv_emit_load(&t->e, H11, rv_mem(HSP, at + (int32_t)offsetof(struct rv_window, addend)));
-    t->e.window_in_r11 = true;
+    t->e.r11_written = false;
     *out = rv_sum(H9, H11, 0, (int32_t)disp);
     return true;
 }

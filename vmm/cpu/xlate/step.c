@@ -28,7 +28,9 @@ const uint8_t *rv_xlate_find(struct rv_interp *c, uint64_t va) {
     return b->code[set];
 }
 
-/* How many instructions lie between two strays in a row, at most. */
+/* A block whose stack is where no window can be so often in a row, with at most so many
+ * instructions between two, is better off without. */
+#define STRAYS        16
 #define STRAYS_WITHIN 10000
 
 const uint8_t *rv_xlate_window(struct rv_interp *c, uint64_t out) {
@@ -45,7 +47,7 @@ const uint8_t *rv_xlate_window(struct rv_interp *c, uint64_t out) {
     rv_icount now = c->xlate->until - (rv_icount)c->hot.left;
     if (now - tb->strayed_at > STRAYS_WITHIN) tb->strays = 0;
     tb->strayed_at = now;
-    if (tb->strays < UINT8_MAX) tb->strays++;
+    if (++tb->strays == STRAYS) tb->b->no_window = true;
     return NULL;
 }
 

@@ -1,4 +1,4 @@
-/* One block: a look whether it may run, its instructions one by one, the ways out, and behind them
+/* One block: a look whether it may run, its instructions one by one, the ways out, and elsewhere
  * what runs rarely. */
 #include "vmm/cpu/xlate/translate.h"
 
@@ -262,7 +262,7 @@ static bool instruction(struct rv_translation *t, bool valid) {
     }
     for (unsigned n = colds; n < t->colds; n++)
         if (t->cold[n].kind == RV_COLD_STEP) t->cold[n].back = t->e.p;
-    if (t->colds != colds) t->e.window_in_r11 = false; /* not behind a step */
+    if (t->colds != colds) t->e.r11_written = true; /* a step comes back to here */
     return ended;
 }
 
@@ -390,7 +390,7 @@ static void write_block(struct rv_translation *t, const uint8_t *bytes) {
         t->i = &b->insn[n];
         bool valid = decode(t, &z, bytes, b->len, t->i);
         if (valid && rv_is_vec(&t->d)) t->vec = true;
-        if (valid && !b->strays) rv_stack_note(t);
+        if (valid && !b->no_window) rv_stack_note(t);
         rv_stack_follow(t, valid);
     }
     t->window = t->tb->high > t->tb->low;
@@ -405,9 +405,9 @@ static void write_block(struct rv_translation *t, const uint8_t *bytes) {
     }
     if (!ended) way_out(t, &t->tb->out[1], b->va + b->len, rv_emit_jmp(&t->e));
     uint8_t *end = t->e.p;
-    t->e.p = t->c->xlate->rw + t->c->xlate->rare_used;
+    t->e.p = t->c->xlate->rw + t->c->xlate->cold_used;
     for (unsigned n = 0; n < t->colds; n++) write_cold(t, &t->cold[n]);
-    t->c->xlate->rare_used = (size_t)(t->e.p - t->c->xlate->rw);
+    t->c->xlate->cold_used = (size_t)(t->e.p - t->c->xlate->rw);
     t->e.p = end;
 }
 
@@ -415,19 +415,19 @@ struct rv_tb *rv_translate(struct rv_interp *c, struct rv_block *b) {
     struct rv_xlate *x = c->xlate;
     uint64_t off = rv_ram_offset(c->ram, b->pa);
     if (b->crosses || off == UINT64_MAX) return NULL;
-    if (x->rare - x->used < CODE_ROOM || x->size - x->rare_used < CODE_ROOM) {
+    if (x->cold - x->used < CODE_ROOM || x->size - x->cold_used < CODE_ROOM) {
         while (x->all) rv_unlink_tb(c, x->all);
         x->used = x->start;
-        x->rare_used = x->rare;
+        x->cold_used = x->cold;
     }
     struct rv_tb *tb = rv_alloc(sizeof *tb);
     tb->b = b;
     tb->set = (unsigned)(c->tlb - c->tlbs);
     tb->code = x->rw + x->used;
     tb->entry = rv_code_rx(x, tb->code);
-    struct rv_translation t = {.c = c, .b = b, .tb = tb, .e.p = tb->code};
+    struct rv_translation t = {.c = c, .b = b, .tb = tb, .e = {tb->code, .r11_written = true}};
     write_block(&t, c->ram->host + off);
-    rv_assert(t.e.p <= x->rw + x->rare && x->rare_used <= x->size);
+    rv_assert(t.e.p <= x->rw + x->cold && x->cold_used <= x->size);
     x->used = ((size_t)(t.e.p - x->rw) + 15) & ~(size_t)15;
     tb->next = x->all;
     tb->prev = &x->all;

@@ -5,7 +5,7 @@
 #include "vmm/cpu/interp/decode.h"
 #include "vmm/cpu/xlate/xlate.h"
 
-/* Something to be written behind the block's code, because it runs rarely. */
+/* Something that runs rarely, and is written apart from the block's code. */
 struct rv_cold {
     enum {
         RV_COLD_STEP,
@@ -18,10 +18,9 @@ struct rv_cold {
     uint8_t *jump;           /* rel32 that is to lead there */
     const uint8_t *back;     /* STEP, FIND, VEC, STACK: where it leads back */
     const struct rv_insn *i; /* STEP, FIND */
-    struct rv_out
-        *out; /* OUT, VEC, STACK: the way out; TABLE: the way when the table has no entry */
+    struct rv_out *out;      /* the way out; TABLE: when the table has no entry */
 };
-#define RV_COLD_MAX (RV_BLOCK_INSNS * 3 + 9)
+#define RV_COLD_MAX (RV_BLOCK_INSNS * 3 + 8)
 
 struct rv_translation {
     struct rv_interp *c;
@@ -36,8 +35,6 @@ struct rv_translation {
     int32_t sp;              /* bytes from where it was at the block's beginning */
     unsigned colds;
     struct rv_cold cold[RV_COLD_MAX];
-    /* Jumps to the step of the instruction in hand, and where it comes back: see rv_slow_here. */
-    unsigned first_cold;
 };
 
 /* Host register of guest register n, or HNONE. */

@@ -104,7 +104,7 @@ struct rv_xlate {
     uint8_t *rw;       /* the code, writable */
     const uint8_t *rx; /* the same memory, executable */
     size_t size, start, used;
-    size_t rare, rare_used; /* where what runs rarely begins, and how far it goes */
+    size_t cold, cold_used; /* where what runs rarely begins, and how far it goes */
     /* Offsets of the ways in and out, before `start`. */
     size_t enter, leave, step, step_vec, load_vec, find_step, find_leave, find_window;
     struct rv_tb *all;
