@@ -7,7 +7,7 @@
 
 #define RV_INDEX_PREAMBLE 64u
 #define RV_INDEX_TRAILER  32u
-#define RV_INDEX_VERSION  4u
+#define RV_INDEX_VERSION  5u
 /* More of either is no index of ours. */
 #define RV_INDEX_EPOCHS      4096u
 #define RV_INDEX_CHECKPOINTS 1024u

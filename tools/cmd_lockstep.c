@@ -146,8 +146,7 @@ static bool same_ram(const struct pair *p) {
 
 static bool same(const struct pair *p, bool ram) {
     if (p->end[0].reason != p->end[1].reason) return false;
-    if (rv_state_hash(rv_x86_fields, &p->x[0], 0) != rv_state_hash(rv_x86_fields, &p->x[1], 0))
-        return false;
+    if (rv_x86_hash(&p->x[0], 0) != rv_x86_hash(&p->x[1], 0)) return false;
     return !ram || same_ram(p);
 }
 

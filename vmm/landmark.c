@@ -16,7 +16,7 @@ static void look(struct rv_landmark *out, const struct rv_x86 *x) {
 static uint64_t whole_cpu(const struct rv_x86 *x) {
     struct rv_x86 c = *x;
     rv_x86_canonical(&c);
-    return rv_state_hash(rv_x86_fields, &c, 0);
+    return rv_x86_hash(&c, 0);
 }
 
 static void note_words(struct rv_landmark *out, struct rv_engine *e, const struct rv_ram *ram) {

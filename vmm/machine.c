@@ -209,7 +209,7 @@ void rv_machine_digests(struct rv_machine *m, uint64_t *cpu, uint64_t *ram) {
     m->engine->ops->get(m->engine, &x);
     if (m->config.rate == RV_RATE_HOST) rv_x86_canonical(&x);
     if (m->config.quirks & RV_QUIRK_OPEN_FLAGS) x.rflags &= ~(uint64_t)RV_FL_ARITH;
-    *cpu = rv_pc_hash(m->pc, rv_state_hash(rv_x86_fields, &x, 0));
+    *cpu = rv_pc_hash(m->pc, rv_x86_hash(&x, 0));
     *ram = rv_ram_digest(&m->ram);
 }
 

@@ -2,6 +2,7 @@
  * guest state alone. */
 #include "vmm/cpu/profile.h"
 
+#include <cpuid.h>
 #include <string.h>
 
 #define TSC_HZ 1000000000ull /* one tick a nanosecond of guest time */
@@ -10,15 +11,19 @@
 enum {
     ECX1_SSE3 = 1u << 0,
     ECX1_SSSE3 = 1u << 9,
+    ECX1_FMA = 1u << 12,
     ECX1_CX16 = 1u << 13,
     ECX1_PCID = 1u << 17,
     ECX1_SSE41 = 1u << 19,
     ECX1_SSE42 = 1u << 20,
     ECX1_X2APIC = 1u << 21,
+    ECX1_MOVBE = 1u << 22,
     ECX1_POPCNT = 1u << 23,
     ECX1_TSC_DEADLINE = 1u << 24,
     ECX1_XSAVE = 1u << 26,
     ECX1_OSXSAVE = 1u << 27,
+    ECX1_AVX = 1u << 28,
+    ECX1_F16C = 1u << 29,
 };
 #define ECX1_HYPERVISOR (1u << 31)
 enum {
@@ -48,7 +53,10 @@ enum {
 enum {
     EBX7_FSGSBASE = 1u << 0,
     EBX7_TSC_ADJUST = 1u << 1,
+    EBX7_BMI1 = 1u << 3,
+    EBX7_AVX2 = 1u << 5,
     EBX7_SMEP = 1u << 7,
+    EBX7_BMI2 = 1u << 8,
     EBX7_ERMS = 1u << 9,
     EBX7_INVPCID = 1u << 10,
     EBX7_NO_FPU_SEL = 1u << 13,
@@ -61,6 +69,7 @@ enum {
 /* Leaf 0x80000001. */
 enum {
     ECXE_LAHF = 1u << 0,
+    ECXE_LZCNT = 1u << 5,
     ECXE_PREFETCHW = 1u << 8,
     EDXE_SYSCALL = 1u << 11,
     EDXE_NX = 1u << 20,
@@ -87,8 +96,16 @@ static struct rv_cpuid text(const char *s, unsigned part) {
     return r;
 }
 
-static struct rv_cpuid v2_cpuid(const struct rv_profile *p, uint32_t leaf, uint32_t sub,
-                                const struct rv_x86 *s) {
+/* What v3 adds, where it shows. */
+#define V3_ECX1 ((uint32_t)(ECX1_FMA | ECX1_MOVBE | ECX1_AVX | ECX1_F16C))
+#define V3_EBX7 ((uint32_t)(EBX7_BMI1 | EBX7_AVX2 | EBX7_BMI2))
+#define V3_ECXE ((uint32_t)ECXE_LZCNT)
+
+/* The XSAVE area up to and including these components, in the standard form. */
+static uint32_t xsave_size(uint64_t xcr0) { return xcr0 & RV_XCR0_AVX ? 832 : 576; }
+
+static struct rv_cpuid profile_cpuid(const struct rv_profile *p, uint32_t leaf, uint32_t sub,
+                                     const struct rv_x86 *s) {
     struct rv_cpuid r = {0};
     if (leaf >= 0x40000000u && leaf <= 0x400000ffu) {
         /* Vendor string where hypervisors put theirs; no paravirtual interface behind it. */
@@ -116,6 +133,7 @@ static struct rv_cpuid v2_cpuid(const struct rv_profile *p, uint32_t leaf, uint3
                 ECX1_X2APIC | ECX1_POPCNT | ECX1_TSC_DEADLINE | ECX1_XSAVE | ECX1_HYPERVISOR |
                 (s->cr4 & RV_CR4_OSXSAVE ? ECX1_OSXSAVE : 0);
         if (is_hw(p)) r.ecx &= ~(uint32_t)(ECX1_PCID | ECX1_XSAVE | ECX1_OSXSAVE);
+        if (p->v3) r.ecx |= V3_ECX1;
         r.edx = EDX1_FPU | EDX1_DE | EDX1_PSE | EDX1_TSC | EDX1_MSR | EDX1_PAE | EDX1_MCE |
                 EDX1_CX8 | EDX1_APIC | EDX1_SEP | EDX1_MTRR | EDX1_PGE | EDX1_MCA | EDX1_CMOV |
                 EDX1_PAT | EDX1_PSE36 | EDX1_CLFLUSH | EDX1_MMX | EDX1_FXSR | EDX1_SSE | EDX1_SSE2;
@@ -142,13 +160,17 @@ static struct rv_cpuid v2_cpuid(const struct rv_profile *p, uint32_t leaf, uint3
             r.ecx = ECX7_UMIP;
             r.edx = EDX7_FSRM | EDX7_IBRS | EDX7_ARCH_CAPS;
             if (is_hw(p)) r.ebx &= ~(uint32_t)EBX7_INVPCID, r.ecx = 0;
+            if (p->v3) r.ebx |= V3_EBX7;
         }
         break;
     case 0xd:
-        /* x87 and SSE only: the legacy area and the header, enabled or not. */
         if (sub == 0 && p->xcr0_mask) {
             r.eax = (uint32_t)p->xcr0_mask;
-            r.ebx = r.ecx = 576;
+            r.ebx = xsave_size(s->xcr0);
+            r.ecx = xsave_size(p->xcr0_mask);
+        } else if (sub == 2 && p->v3) {
+            r.eax = 256;
+            r.ebx = 576;
         }
         break;
     case 0x15:
@@ -162,14 +184,16 @@ static struct rv_cpuid v2_cpuid(const struct rv_profile *p, uint32_t leaf, uint3
         break;
     case 0x80000000u: r.eax = MAX_EXTENDED; break;
     case 0x80000001u:
-        r.ecx = ECXE_LAHF | ECXE_PREFETCHW;
+        r.ecx = ECXE_LAHF | ECXE_PREFETCHW | (p->v3 ? V3_ECXE : 0);
         r.edx = EDXE_NX | EDXE_1G | EDXE_RDTSCP | EDXE_LM;
         /* As processors of this vendor, SYSCALL shows only in 64-bit mode. */
         if ((s->efer & RV_EFER_LMA) && (s->seg[RV_CS].attr & RV_SEG_L)) r.edx |= EDXE_SYSCALL;
         break;
     case 0x80000002u:
     case 0x80000003u:
-    case 0x80000004u: r = text("Retrovisor x86-64-v2", leaf - 0x80000002u); break;
+    case 0x80000004u:
+        r = text(p->v3 ? "Retrovisor x86-64-v3" : "Retrovisor x86-64-v2", leaf - 0x80000002u);
+        break;
     case 0x80000006u: r.ecx = 64 | 8u << 12 | 1024u << 16; break;
     case 0x80000007u: r.edx = 1u << 8; break; /* invariant TSC */
     case 0x80000008u: r.eax = p->phys_bits | 48u << 8; break;
@@ -184,17 +208,32 @@ static struct rv_cpuid v2_cpuid(const struct rv_profile *p, uint32_t leaf, uint3
     (1u << 0 | 1u << 1 | 1u << 3 | 1u << 4 | 1u << 5 | 1u << 6 | 1u << 8 | 1u << 13 | 1u << 14 |   \
      1u << 15 | 1u << 20 | 1u << 24 | 1u << 26 | 1u << 27 | 1ull << 62)
 
+#define V2_CR4                                                                                     \
+    (RV_CR4_TSD | RV_CR4_DE | RV_CR4_PSE | RV_CR4_PAE | RV_CR4_MCE | RV_CR4_PGE | RV_CR4_PCE |     \
+     RV_CR4_OSFXSR | RV_CR4_OSXMMEXCPT | RV_CR4_UMIP | RV_CR4_FSGSBASE | RV_CR4_PCIDE |            \
+     RV_CR4_OSXSAVE | RV_CR4_SMEP | RV_CR4_SMAP)
+
 const struct rv_profile rv_profile_v2 = {
     .name = "v2",
     .phys_bits = 40,
     .tsc_hz = TSC_HZ,
-    .cr4_mask = RV_CR4_TSD | RV_CR4_DE | RV_CR4_PSE | RV_CR4_PAE | RV_CR4_MCE | RV_CR4_PGE |
-                RV_CR4_PCE | RV_CR4_OSFXSR | RV_CR4_OSXMMEXCPT | RV_CR4_UMIP | RV_CR4_FSGSBASE |
-                RV_CR4_PCIDE | RV_CR4_OSXSAVE | RV_CR4_SMEP | RV_CR4_SMAP,
+    .cr4_mask = V2_CR4,
     .efer_mask = RV_EFER_SCE | RV_EFER_LME | RV_EFER_NXE,
-    .xcr0_mask = 3,
+    .xcr0_mask = RV_XCR0_X87 | RV_XCR0_SSE,
     .arch_capabilities = V2_ARCH_CAPABILITIES,
-    .cpuid = v2_cpuid,
+    .cpuid = profile_cpuid,
+};
+
+const struct rv_profile rv_profile_v3 = {
+    .name = "v3",
+    .phys_bits = 40,
+    .tsc_hz = TSC_HZ,
+    .cr4_mask = V2_CR4,
+    .efer_mask = RV_EFER_SCE | RV_EFER_LME | RV_EFER_NXE,
+    .xcr0_mask = RV_XCR0_X87 | RV_XCR0_SSE | RV_XCR0_AVX,
+    .arch_capabilities = V2_ARCH_CAPABILITIES,
+    .v3 = true,
+    .cpuid = profile_cpuid,
 };
 
 const struct rv_profile rv_profile_hw = {
@@ -207,12 +246,42 @@ const struct rv_profile rv_profile_hw = {
     .efer_mask = RV_EFER_SCE | RV_EFER_LME | RV_EFER_NXE,
     .xcr0_mask = 0,
     .arch_capabilities = V2_ARCH_CAPABILITIES,
-    .cpuid = v2_cpuid,
+    .cpuid = profile_cpuid,
 };
 
 const struct rv_profile *rv_profile_find(const char *name) {
-    static const struct rv_profile *const all[] = {&rv_profile_v2, &rv_profile_hw};
+    static const struct rv_profile *const all[] = {&rv_profile_v2, &rv_profile_v3, &rv_profile_hw};
     for (unsigned i = 0; i < RV_COUNT(all); i++)
         if (strcmp(name, all[i]->name) == 0) return all[i];
     return NULL;
+}
+
+/* The host's CPUID, leaf and subleaf; zeroes when it has no such leaf. */
+static struct rv_cpuid host_cpuid(uint32_t leaf, uint32_t sub) {
+    struct rv_cpuid r = {0};
+    if (!__get_cpuid_count(leaf, sub, &r.eax, &r.ebx, &r.ecx, &r.edx)) return (struct rv_cpuid){0};
+    return r;
+}
+
+const char *rv_profile_lacks(const struct rv_profile *p) {
+    struct rv_cpuid one = host_cpuid(1, 0), seven = host_cpuid(7, 0),
+                    ext = host_cpuid(0x80000001u, 0);
+    const struct {
+        const char *name;
+        bool has, v3;
+    } all[] = {
+        {"SSE3", one.ecx & ECX1_SSE3, false},    {"SSSE3", one.ecx & ECX1_SSSE3, false},
+        {"SSE4.1", one.ecx & ECX1_SSE41, false}, {"SSE4.2", one.ecx & ECX1_SSE42, false},
+        {"AVX", one.ecx & ECX1_AVX, true},       {"AVX2", seven.ebx & EBX7_AVX2, true},
+        {"BMI1", seven.ebx & EBX7_BMI1, true},   {"BMI2", seven.ebx & EBX7_BMI2, true},
+        {"F16C", one.ecx & ECX1_F16C, true},     {"FMA", one.ecx & ECX1_FMA, true},
+        {"LZCNT", ext.ecx & ECXE_LZCNT, true},   {"MOVBE", one.ecx & ECX1_MOVBE, true},
+    };
+    for (unsigned n = 0; n < RV_COUNT(all); n++)
+        if (!all[n].has && (p->v3 || !all[n].v3)) return all[n].name;
+    if (!p->v3) return NULL;
+    /* The host's operating system has to keep the upper halves, too. */
+    uint32_t low = 0, high;
+    if (one.ecx & ECX1_OSXSAVE) __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return (low & 6) == 6 ? NULL : "AVX enabled by its operating system";
 }

@@ -19,6 +19,7 @@ struct rv_profile {
     uint64_t efer_mask;
     uint64_t xcr0_mask;
     uint64_t arch_capabilities;
+    bool v3; /* x86-64-v3: AVX, AVX2, BMI1, BMI2, F16C, FMA, LZCNT, MOVBE */
     struct rv_cpuid (*cpuid)(const struct rv_profile *p, uint32_t leaf, uint32_t subleaf,
                              const struct rv_x86 *s);
 };
@@ -27,10 +28,18 @@ struct rv_profile {
  * pages, RDTSCP, TSC deadline. */
 extern const struct rv_profile rv_profile_v2;
 
-/* The same for guests that run on hardware: without what depends on the processor's model. */
+/* x86-64-v3: all of v2, and AVX, AVX2, BMI1, BMI2, F16C, FMA, LZCNT and MOVBE. Software engines
+ * execute these with the host's own instructions. */
+extern const struct rv_profile rv_profile_v3;
+
+/* The same as v2 for guests that run on hardware: without what depends on the processor's model. */
 extern const struct rv_profile rv_profile_hw;
 
-/* By name ("v2", "hw"), or NULL. */
+/* By name ("v2", "v3", "hw"), or NULL. */
 const struct rv_profile *rv_profile_find(const char *name);
+
+/* What the host's CPU lacks to run a guest with this profile on a software engine: the name of an
+ * extension, or NULL when it lacks nothing. */
+const char *rv_profile_lacks(const struct rv_profile *p);
 
 #endif

@@ -58,8 +58,18 @@ const struct rv_field rv_x86_fields[] = {
     F(pending_db),
     F(pending_dr6),
     RV_FIELD_ARRAY(struct rv_x86, fx),
+    RV_FIELD_ARRAY(struct rv_x86, ymmh), /* the last: see rv_x86_hash */
     RV_FIELD_END,
 };
+
+uint64_t rv_x86_hash(const struct rv_x86 *s, uint64_t seed) {
+    static const uint8_t zeroes[sizeof s->ymmh];
+    if (memcmp(s->ymmh, zeroes, sizeof zeroes) != 0) return rv_state_hash(rv_x86_fields, s, seed);
+    struct rv_field others[RV_COUNT(rv_x86_fields) - 1];
+    memcpy(others, rv_x86_fields, sizeof others);
+    others[RV_COUNT(others) - 1] = (struct rv_field)RV_FIELD_END;
+    return rv_state_hash(others, s, seed);
+}
 
 void rv_x86_reset(struct rv_x86 *s) {
     memset(s, 0, sizeof *s);

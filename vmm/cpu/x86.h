@@ -76,9 +76,14 @@ struct rv_x86 {
     uint64_t pending_dr6;
     /* x87 and SSE state in FXSAVE64 format (SDM vol. 1, 10.5.1), with MXCSR at byte 24. */
     uint8_t fx[512] __attribute__((aligned(16)));
+    uint8_t ymmh[256]; /* AVX: bits 128 to 255 of ymm0 to ymm15 (SDM vol. 1, 13.5.2) */
 };
 
 extern const struct rv_field rv_x86_fields[];
+
+/* A 64-bit hash of the state, chained from seed. Where the upper halves of the ymm registers are
+ * all zero it is what it was before there were any: digests in old recordings stay true. */
+uint64_t rv_x86_hash(const struct rv_x86 *s, uint64_t seed);
 
 /* Power-on state as after INIT/RESET, SDM 3A table 9-1. */
 void rv_x86_reset(struct rv_x86 *s);
@@ -118,6 +123,11 @@ void rv_x86_canonical(struct rv_x86 *s);
 #define RV_CR4_OSXSAVE    (1ull << 18)
 #define RV_CR4_SMEP       (1ull << 20)
 #define RV_CR4_SMAP       (1ull << 21)
+
+/* Components of XCR0 (SDM vol. 1, 13.3). */
+#define RV_XCR0_X87 (1ull << 0)
+#define RV_XCR0_SSE (1ull << 1)
+#define RV_XCR0_AVX (1ull << 2)
 
 #define RV_EFER_SCE (1ull << 0)
 #define RV_EFER_LME (1ull << 8)

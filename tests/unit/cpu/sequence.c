@@ -201,7 +201,7 @@ static const char *compare(struct or_side *a, struct or_side *b, rv_icount stop)
             snprintf(name, sizeof name, "FXSAVE image +%u", n);
             return differ(name, stop, u, v);
         }
-    uint64_t u = rv_state_hash(rv_x86_fields, &x, 0), v = rv_state_hash(rv_x86_fields, &y, 0);
+    uint64_t u = rv_x86_hash(&x, 0), v = rv_x86_hash(&y, 0);
     if (u != v) return differ("the state's hash", stop, u, v);
     for (uint64_t at = 0; at < a->ram.size; at += RV_PAGE_SIZE)
         if ((a->ram.dirty[at >> 12] || b->ram.dirty[at >> 12]) &&

@@ -42,7 +42,7 @@ struct oracle {
 static uint64_t registers(struct rv_machine *m) {
     struct rv_x86 x;
     rv_machine_engine(m)->ops->get(rv_machine_engine(m), &x);
-    return rv_state_hash(rv_x86_fields, &x, 0);
+    return rv_x86_hash(&x, 0);
 }
 
 static bool note(void *ctx, const struct rv_watch_hit *hit) {

@@ -43,7 +43,7 @@ static void die(const char *what, const struct rv_err *err) {
 
 static uint64_t registers(struct rv_machine *m, struct rv_x86 *x) {
     rv_machine_engine(m)->ops->get(rv_machine_engine(m), x);
-    return rv_state_hash(rv_x86_fields, x, 0);
+    return rv_x86_hash(x, 0);
 }
 
 /* ---- the straight replay ---- */

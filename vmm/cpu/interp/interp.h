@@ -195,6 +195,7 @@ struct rv_watching {
 #define RV_MODE_D     2u /* default operand and address size 32 */
 #define RV_MODE_PROT  4u /* protected, not virtual-8086 */
 #define RV_MODE_PAGED 8u
+#define RV_MODE_AVX   16u /* VEX-encoded vector instructions are there and enabled */
 
 /* What vmm/cpu/xlate adds to the interpreter: another way to run a block, and who is told what its
  * translations depend on. */

@@ -110,6 +110,11 @@ void rv_mmu_mode(struct rv_interp *c) {
     else if (x->seg[RV_CS].attr & RV_SEG_DB)
         mode |= RV_MODE_D;
     if (x->cr0 & RV_CR0_PG) mode |= RV_MODE_PAGED;
+    bool avx = c->profile->v3 && prot && (x->cr4 & RV_CR4_OSXSAVE) &&
+               (x->xcr0 & (RV_XCR0_SSE | RV_XCR0_AVX)) == (RV_XCR0_SSE | RV_XCR0_AVX);
+    if (avx) mode |= RV_MODE_AVX;
+    /* Jump tables lead to code that was decoded for the other. */
+    if (((mode ^ c->mode) & RV_MODE_AVX) && c->hooks) c->hooks->unmapped(c, false);
     c->mode = mode;
     c->cs_base = mode & RV_MODE_64 ? 0 : x->seg[RV_CS].base;
     c->cpl = !(x->cr0 & RV_CR0_PE)  ? 0

@@ -6,12 +6,13 @@
 
 int rv_vec_new(struct rv_interp *c, struct rv_err *err) {
     /* Thunks execute guest opcodes on this very CPU: it must have all that the profile offers. */
-    __builtin_cpu_init();
-    if (!__builtin_cpu_supports("sse3") || !__builtin_cpu_supports("ssse3") ||
-        !__builtin_cpu_supports("sse4.1") || !__builtin_cpu_supports("sse4.2"))
-        return rv_fail(
-            err, RV_E_UNSUPPORTED,
-            "this host's CPU lacks SSE4.2 or an older extension that guests are offered");
+    const char *lacks = rv_profile_lacks(c->profile);
+    if (lacks)
+        return rv_fail(err, RV_E_UNSUPPORTED,
+                       "this host's CPU lacks %s, which guests with CPU profile %s use; %s", lacks,
+                       c->profile->name,
+                       c->profile->v3 ? "take a host that has it, or record with --cpu v2"
+                                      : "take a host that has it");
     struct rv_vec *v = aligned_alloc(_Alignof(struct rv_vec), sizeof *v);
     if (!v) return rv_fail(err, RV_E_HOST, "no memory for the vector unit");
     memset(v, 0, sizeof *v);

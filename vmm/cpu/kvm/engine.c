@@ -216,6 +216,10 @@ static void kvm_destroy(struct rv_engine *e) {
 
 static int kvm_create(struct rv_engine **out, struct rv_ram *ram, struct rv_cpu_bus *bus,
                       const struct rv_profile *profile, struct rv_err *err) {
+    if (profile->v3)
+        return rv_fail(err, RV_E_UNSUPPORTED,
+                       "engine kvm-direct does not offer CPU profile %s; take --engine translate",
+                       profile->name);
     struct rv_kvm *k = rv_alloc(sizeof *k);
     k->engine.ops = &rv_engine_kvm;
     k->ram = ram;
