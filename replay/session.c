@@ -67,6 +67,16 @@ static int check_devices(const struct rv_trace_header *h, const char *name, stru
     return 0;
 }
 
+/* A software engine executes vector instructions with the host's own. */
+static int check_cpu(const struct rv_profile *profile, const char *name, struct rv_err *err) {
+    const char *lacks = rv_profile_lacks(profile);
+    if (!lacks) return 0;
+    return rv_fail(err, RV_E_UNSUPPORTED,
+                   "%s: recorded with CPU profile %s, for which this host's CPU lacks %s; replay "
+                   "it on a host that has it",
+                   name, profile->name, lacks);
+}
+
 static uint64_t option(const struct rv_trace_header *h, const char *key, uint64_t fallback) {
     for (size_t i = 0; i < h->option_count; i++)
         if (strcmp(h->options[i].key, key) == 0) return h->options[i].number;
@@ -107,6 +117,8 @@ static int build(struct rv_replay *r, const struct rv_replay_config *config,
         return rv_fail(err, RV_E_UNSUPPORTED,
                        "%s: recorded with CPU profile \"%.40s\", which this build does not know",
                        name, h->cpu_profile);
+    code = check_cpu(mc.profile, name, err);
+    if (code) return code;
     for (size_t i = 0; i < h->image_count; i++) {
         const struct rv_trace_image *ti = &h->images[i];
         bool kernel = strcmp(ti->role, "kernel") == 0;
@@ -128,7 +140,8 @@ static int build(struct rv_replay *r, const struct rv_replay_config *config,
     if (code) return code;
     struct rv_nondet *nd = rv_player_nondet(r->player);
     if (wrap) nd = wrap(ctx, nd);
-    return rv_machine_new(&r->machine, &mc, nd, err);
+    code = rv_machine_new(&r->machine, &mc, nd, err);
+    return code == RV_E_UNSUPPORTED ? rv_fail_in(err, "%s", name) : code;
 }
 
 int rv_replay_begin(struct rv_replay **out, const struct rv_replay_config *config,

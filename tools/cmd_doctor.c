@@ -106,6 +106,12 @@ static void print_human(const struct findings *f) {
     print_nested(f);
     print_direct(f);
     printf("\n--engine auto takes %s: %s\n", choice->name, why);
+    const char *lacks;
+    const char *profile = retro_auto_profile(&lacks)->name;
+    if (lacks)
+        printf("--cpu auto takes %s: for v3 this host's CPU lacks %s\n", profile, lacks);
+    else
+        printf("--cpu auto takes %s; this host's CPU has all that v3 needs\n", profile);
     if (f->nested.works)
         printf("--engine kvm takes kvm-nested, whose recordings replay on the software engines\n");
     else if (f->kvm.engine_works)
@@ -137,6 +143,9 @@ static void print_json(const struct findings *f) {
     json_t *o =
         json_pack("{s:s, s:s, s:f, s:f, s:f}", "auto", choice->name, "why", why, "translate_ips",
                   s->translate, "interpret_ips", s->interpret, "kvm_ips", s->kvm);
+    const char *lacks;
+    json_object_set_new(o, "cpu", json_string(retro_auto_profile(&lacks)->name));
+    json_object_set_new(o, "v3_lacks", lacks ? json_string(lacks) : json_null());
     if (f->nested_err.code)
         json_object_set_new(o, "nested_error", json_string(f->nested_err.msg));
     else
@@ -185,8 +194,8 @@ const struct retro_command retro_cmd_doctor = {
     .brief = "say what this host can do, by trying it",
     .help = "Usage: retro doctor [--json]\n"
             "Measures the engines on this host, records and replays a small guest with each, and\n"
-            "says which one auto takes and why. Exit status 6 when an engine that should work\n"
-            "fails.\n\n"
+            "says which one auto takes and why, and which CPU profile. Exit status 6 when an\n"
+            "engine that should work fails.\n\n"
             "      --json  the same as a JSON object\n\n"
             "Example: retro doctor\n",
     .main = doctor_main,

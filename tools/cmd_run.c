@@ -23,6 +23,7 @@
     "                            flat\n"                                                           \
     "  -e, --engine ENGINE       auto (default), translate, interpret or kvm; retro doctor\n"      \
     "                            explains\n"                                                       \
+    "      --cpu PROFILE         the CPU that the guest sees: auto (default), v2, v3, hw\n"        \
     "      --input FILE          console input from FILE instead of standard input\n"              \
     "      --debugcon FILE       write what the guest prints to port 0xe9 to FILE\n"               \
     "      --pace auto|wall|free wall: guest time keeps pace with the wall clock; free: an idle\n" \
@@ -39,7 +40,8 @@
     "types Ctrl-], Ctrl-] q ends the run.\n"
 
 struct guest {
-    const char *kernel, *initrd, *append, *input, *debugcon, *output, *engine, *kind, *pace, *like;
+    const char *kernel, *initrd, *append, *input, *debugcon, *output, *engine, *cpu, *kind;
+    const char *pace, *like;
     uint64_t memory, timeout_ns;
     rv_icount max_icount;
     bool quiet, json, verbose, force, no_embed;
@@ -49,7 +51,16 @@ struct guest {
     struct rv_machine_config config;
 };
 
-enum { OPT_KIND = 256, OPT_INPUT, OPT_DEBUGCON, OPT_PACE, OPT_JSON, OPT_LIKE, OPT_NO_EMBED };
+enum {
+    OPT_KIND = 256,
+    OPT_CPU,
+    OPT_INPUT,
+    OPT_DEBUGCON,
+    OPT_PACE,
+    OPT_JSON,
+    OPT_LIKE,
+    OPT_NO_EMBED
+};
 
 static const struct option options[] = {
     {"kernel", required_argument, NULL, 'k'},
@@ -58,6 +69,7 @@ static const struct option options[] = {
     {"memory", required_argument, NULL, 'm'},
     {"kind", required_argument, NULL, OPT_KIND},
     {"engine", required_argument, NULL, 'e'},
+    {"cpu", required_argument, NULL, OPT_CPU},
     {"input", required_argument, NULL, OPT_INPUT},
     {"debugcon", required_argument, NULL, OPT_DEBUGCON},
     {"pace", required_argument, NULL, OPT_PACE},
@@ -77,6 +89,7 @@ static const struct option options[] = {
 static int parse(const struct retro_command *cmd, bool record, int argc, char **argv,
                  struct guest *g) {
     *g = (struct guest){.engine = "auto",
+                        .cpu = "auto",
                         .kind = "auto",
                         .pace = "auto",
                         .memory = 256ull << 20,
@@ -96,6 +109,7 @@ static int parse(const struct retro_command *cmd, bool record, int argc, char **
             break;
         case OPT_KIND: g->kind = optarg; break;
         case 'e': g->engine = optarg; break;
+        case OPT_CPU: g->cpu = optarg; break;
         case OPT_INPUT: g->input = optarg; break;
         case OPT_DEBUGCON: g->debugcon = optarg; break;
         case OPT_PACE: g->pace = optarg; break;
@@ -150,12 +164,22 @@ static int open_files(struct guest *g, struct rv_err *err) {
     return 0;
 }
 
+static void say_profile(const struct rv_profile *p) {
+    const char *lacks = rv_profile_lacks(&rv_profile_v3);
+    fprintf(stderr, "retro: CPU profile %s", p->name);
+    if (p->v3 || !lacks)
+        fputc('\n', stderr);
+    else
+        fprintf(stderr, " (for v3 this host's CPU lacks %s)\n", lacks);
+}
+
 static int prepare(struct guest *g, struct rv_err *err) {
     struct rv_machine_config *c = &g->config;
     const struct rv_engine_ops *engine;
     int r = retro_engine(g->engine, g->verbose, &engine, err);
-    if (!r) r = retro_configure(engine, c, err);
+    if (!r) r = retro_configure(engine, g->cpu, c, err);
     if (r) return r;
+    if (g->verbose) say_profile(c->profile);
     c->memory = g->memory;
     if (!engine->counts) {
         if (g->max_icount != RV_NEVER)

@@ -126,18 +126,60 @@ int retro_engine(const char *name, bool verbose, const struct rv_engine_ops **ou
     return 0;
 }
 
-int retro_configure(const struct rv_engine_ops *engine, struct rv_machine_config *c,
-                    struct rv_err *err) {
-    *c = (struct rv_machine_config){.engine = engine,
-                                    .profile = &rv_profile_v2,
-                                    .rate = RV_RATE_DEFAULT,
-                                    .digest_every = RV_DIGEST_DEFAULT};
-    if (engine->counts) return 0;
-    c->profile = &rv_profile_hw;
+/* ---- the CPU that the guest sees ---- */
+
+/* What auto takes for software engines, where the host has all of v3. */
+#define AUTO_PROFILE rv_profile_v2
+
+const struct rv_profile *retro_auto_profile(const char **lacks) {
+    *lacks = rv_profile_lacks(&rv_profile_v3);
+    return *lacks ? &rv_profile_v2 : &AUTO_PROFILE;
+}
+
+static int choose_profile(const struct rv_engine_ops *engine, const char *cpu,
+                          const struct rv_profile **out, struct rv_err *err) {
+    bool software = engine == &rv_engine_translate || engine == &rv_engine_interpret;
+    const char *lacks;
+    if (strcmp(cpu, "auto") == 0) {
+        *out = !engine->counts ? &rv_profile_hw
+               : software      ? retro_auto_profile(&lacks)
+                               : &rv_profile_v2;
+        return 0;
+    }
+    const struct rv_profile *p = *out = rv_profile_find(cpu);
+    if (!p) return rv_fail(err, RV_E_USAGE, "--cpu %s is none of auto, v2, v3, hw", cpu);
+    if (!engine->counts && p != &rv_profile_hw)
+        return rv_fail(err, RV_E_USAGE,
+                       "engine %s offers CPU profile hw alone; leave --cpu out, or take --engine "
+                       "translate for %s",
+                       engine->name, p->name);
+    if (engine->counts && p == &rv_profile_hw)
+        return rv_fail(err, RV_E_USAGE,
+                       "CPU profile hw is for engine kvm-nested; with engine %s leave --cpu out",
+                       engine->name);
+    if (p->v3 && !software)
+        return rv_fail(err, RV_E_USAGE,
+                       "engine %s offers CPU profile v2 alone; leave --cpu out, or take --engine "
+                       "translate for v3",
+                       engine->name);
+    lacks = software ? rv_profile_lacks(p) : NULL;
+    if (lacks)
+        return rv_fail(err, RV_E_UNSUPPORTED,
+                       "for CPU profile %s this host's CPU lacks %s; take %sa host that has it",
+                       p->name, lacks, p->v3 ? "--cpu v2, or " : "");
+    return 0;
+}
+
+int retro_configure(const struct rv_engine_ops *engine, const char *cpu,
+                    struct rv_machine_config *c, struct rv_err *err) {
+    *c = (struct rv_machine_config){
+        .engine = engine, .rate = RV_RATE_DEFAULT, .digest_every = RV_DIGEST_DEFAULT};
+    int r = choose_profile(engine, cpu, &c->profile, err);
+    if (r || engine->counts) return r;
     c->rate = RV_RATE_HOST;
     c->by_trap = true;
     c->digest_every = RV_DIGEST_TRAPS;
-    int r = rv_quirks_measure(&rv_engine_nested, 0, &c->quirks, err);
+    r = rv_quirks_measure(&rv_engine_nested, 0, &c->quirks, err);
     c->quirks |= RV_QUIRK_OPEN_FLAGS;
     return r;
 }

@@ -59,9 +59,13 @@ int retro_engine(const char *name, bool verbose, const struct rv_engine_ops **ou
                  struct rv_err *err);
 
 /* The machine that an engine is for, without memory and guest: an engine that does not count has
- * the host's time, positions that are traps and a profile that hardware has. */
-int retro_configure(const struct rv_engine_ops *engine, struct rv_machine_config *c,
-                    struct rv_err *err);
+ * the host's time, positions that are traps and a profile that hardware has. cpu names the profile;
+ * "auto" is the best that the engine offers on this host. */
+int retro_configure(const struct rv_engine_ops *engine, const char *cpu,
+                    struct rv_machine_config *c, struct rv_err *err);
+/* The profile that auto is for software engines, and what this host's CPU lacks for v3 (NULL:
+ * nothing). */
+const struct rv_profile *retro_auto_profile(const char **lacks);
 /* selftest.c: records a small guest with the engine and replays it with the interpreter. */
 int retro_self_test(const struct rv_engine_ops *engine, struct rv_err *err);
 

@@ -40,7 +40,7 @@ static int record(const struct rv_engine_ops *engine, const char *path, struct r
     struct rv_live *live = NULL;
     struct rv_record *rec = NULL;
     struct rv_end end;
-    int r = retro_configure(engine, &rc.machine, err);
+    int r = retro_configure(engine, "auto", &rc.machine, err);
     rc.machine.memory = RV_RAM_MIN;
     rc.machine.boot = (struct rv_boot_request){
         .kind = RV_BOOT_FLAT, .kernel = {"self-test", guest, sizeof guest}, .cmdline = ""};

@@ -32,11 +32,11 @@ def full_only():
         raise Skip("one of the long ones: RV_LABS=full runs it")
 
 
-def inside(machine, command, inputs, limit, out=None):
+def inside(machine, command, inputs, limit, out=None, cpu=None):
     """Runs a command in a lab; returns what it printed."""
     console = []
     try:
-        status = lab.run(machine, command, inputs, out, limit, console.append)
+        status = lab.run(machine, command, inputs, out, limit, console.append, cpu=cpu)
     except lab.LabError as e:
         raise Skip(f"no {machine} lab: {e}")
     text = b"".join(console).decode(errors="replace")
@@ -125,6 +125,53 @@ def doctor(machine, vendor, folder, limit):
 
 def test_amd_doctor(folder):
     doctor("amd", "svm", folder, 120)
+
+
+# What replays a recording, and what only reads the file.
+NEED_THE_CPU = ["replay -q", "replay -q -e interpret", "gdb -q --listen 0", "index -q", "state -q",
+                "ps -q", "stat -q", "lockstep -q", "view -q -o page.html", "export -q -F csv -o csv",
+                "query -q last-write", "profile -q", "coverage -q"]
+READ_THE_FILE = ["info", "info --json", "verify", "events", "console", "console --at 100",
+                 "diff -q /v3.retro", "salvage -f -o whole.retro"]
+
+
+def test_amd_without_avx(folder):
+    """A processor of the x86-64-v2 class: recordings with CPU profile v3 do not replay there, all
+    commands say why, and auto takes v2."""
+    trace = os.path.join(folder, "v3.retro")
+    p = retro("record", "--cpu", "v3", "-q", "-o", trace, "-k", os.path.join(GUESTS[0], "real.img"),
+              status=None)
+    if p.returncode == 6:
+        raise Skip("this host has no v3, either: " + p.stderr.decode().strip())
+    assert p.returncode == 0, p.stderr.decode()
+    runs = [(n, f"{RETRO[1]} {c} /v3.retro" + " 0x1000" * ("query" in c))
+            for n, c in enumerate(NEED_THE_CPU + READ_THE_FILE)]
+    runs += [("auto", f"{RETRO[1]} record -q -o v2.retro -k {IMAGES}/real.img"),
+             ("v2", f"{RETRO[1]} info --json v2.retro"),
+             ("v3", f"{RETRO[1]} run -q --cpu v3 -k {IMAGES}/real.img"),
+             ("doctor", f"{RETRO[1]} doctor --json")]
+    command = "cd /out" + "".join(f"; {c} >{n}.out 2>{n}.err; echo $? >{n}.status" for n, c in runs)
+    inside("amd", command, [RETRO, GUESTS, (trace, "/v3.retro")], 300, folder, cpu="Nehalem")
+
+    def text(name):
+        with open(os.path.join(folder, str(name)), errors="replace") as f:
+            return f.read()
+
+    def lacks_avx(name, what, *words):
+        lines = text(f"{name}.err").splitlines()
+        assert text(f"{name}.status").strip() == "6", f"{what}: {text(f'{name}.status')} {lines}"
+        assert len(lines) == 1 and lines[0].startswith("retro: "), f"{what}: {lines}"
+        for word in ("v3", "lacks AVX") + words:
+            assert word in lines[0], f"{what}: {lines}"
+
+    for n, what in enumerate(NEED_THE_CPU):
+        lacks_avx(n, what, "/v3.retro", "replay it on a host that has it")
+    for n, what in enumerate(READ_THE_FILE, len(NEED_THE_CPU)):
+        assert text(f"{n}.status").strip() == "0", f"{what}: {text(f'{n}.err')}"
+    lacks_avx("v3", "run --cpu v3", "--cpu v2")
+    assert json.loads(text("v2.out"))["header"]["profile"] == "v2", text("auto.err")
+    found = json.loads(text("doctor.out"))
+    assert (found["cpu"], found["v3_lacks"]) == ("v2", "AVX"), found
 
 
 def test_intel_doctor(folder):

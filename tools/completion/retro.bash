@@ -7,6 +7,7 @@ _retro() {
     fi
     case $prev in
     -e | --engine) COMPREPLY=($(compgen -W "auto translate interpret kvm kvm-nested kvm-direct" -- "$cur")); return ;;
+    --cpu) COMPREPLY=($(compgen -W "auto v2 v3 hw" -- "$cur")); return ;;
     --view) COMPREPLY=($(compgen -W "64 32 16" -- "$cur")); return ;;
     -F | --format) COMPREPLY=($(compgen -W "perfetto sqlite csv speedscope pprof" -- "$cur")); return ;;
     --pace) COMPREPLY=($(compgen -W "auto wall free" -- "$cur")); return ;;
@@ -21,7 +22,7 @@ _retro() {
         ;;
     esac
     local ask="--symbols --json --jobs --no-index --engine --quiet --verbose --kernel --initrd --help"
-    local guest="--kernel --initrd --append --memory --kind --engine --input --debugcon --pace --like --timeout
+    local guest="--kernel --initrd --append --memory --kind --engine --cpu --input --debugcon --pace --like --timeout
         --max-instructions --quiet --json --verbose --help"
     local options
     case $cmd in

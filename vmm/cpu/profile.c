@@ -263,25 +263,34 @@ static struct rv_cpuid host_cpuid(uint32_t leaf, uint32_t sub) {
     return r;
 }
 
-const char *rv_profile_lacks(const struct rv_profile *p) {
-    struct rv_cpuid one = host_cpuid(1, 0), seven = host_cpuid(7, 0),
-                    ext = host_cpuid(0x80000001u, 0);
+const char *rv_profile_lacks_on(const struct rv_profile *p, const struct rv_host_cpu *host) {
+    const struct rv_cpuid *one = &host->one, *seven = &host->seven, *ext = &host->ext;
     const struct {
         const char *name;
         bool has, v3;
     } all[] = {
-        {"SSE3", one.ecx & ECX1_SSE3, false},    {"SSSE3", one.ecx & ECX1_SSSE3, false},
-        {"SSE4.1", one.ecx & ECX1_SSE41, false}, {"SSE4.2", one.ecx & ECX1_SSE42, false},
-        {"AVX", one.ecx & ECX1_AVX, true},       {"AVX2", seven.ebx & EBX7_AVX2, true},
-        {"BMI1", seven.ebx & EBX7_BMI1, true},   {"BMI2", seven.ebx & EBX7_BMI2, true},
-        {"F16C", one.ecx & ECX1_F16C, true},     {"FMA", one.ecx & ECX1_FMA, true},
-        {"LZCNT", ext.ecx & ECXE_LZCNT, true},   {"MOVBE", one.ecx & ECX1_MOVBE, true},
+        {"SSE3", one->ecx & ECX1_SSE3, false},    {"SSSE3", one->ecx & ECX1_SSSE3, false},
+        {"SSE4.1", one->ecx & ECX1_SSE41, false}, {"SSE4.2", one->ecx & ECX1_SSE42, false},
+        {"AVX", one->ecx & ECX1_AVX, true},       {"AVX2", seven->ebx & EBX7_AVX2, true},
+        {"BMI1", seven->ebx & EBX7_BMI1, true},   {"BMI2", seven->ebx & EBX7_BMI2, true},
+        {"F16C", one->ecx & ECX1_F16C, true},     {"FMA", one->ecx & ECX1_FMA, true},
+        {"LZCNT", ext->ecx & ECXE_LZCNT, true},   {"MOVBE", one->ecx & ECX1_MOVBE, true},
     };
     for (unsigned n = 0; n < RV_COUNT(all); n++)
         if (!all[n].has && (p->v3 || !all[n].v3)) return all[n].name;
     if (!p->v3) return NULL;
     /* The host's operating system has to keep the upper halves, too. */
-    uint32_t low = 0, high;
-    if (one.ecx & ECX1_OSXSAVE) __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-    return (low & 6) == 6 ? NULL : "AVX enabled by its operating system";
+    uint64_t need = RV_XCR0_SSE | RV_XCR0_AVX;
+    return (host->xcr0 & need) == need ? NULL : "AVX enabled by its operating system";
+}
+
+const char *rv_profile_lacks(const struct rv_profile *p) {
+    struct rv_host_cpu host = {
+        .one = host_cpuid(1, 0), .seven = host_cpuid(7, 0), .ext = host_cpuid(0x80000001u, 0)};
+    if (host.one.ecx & ECX1_OSXSAVE) {
+        uint32_t low, high;
+        __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+        host.xcr0 = low | (uint64_t)high << 32;
+    }
+    return rv_profile_lacks_on(p, &host);
 }

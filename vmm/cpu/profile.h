@@ -42,4 +42,12 @@ const struct rv_profile *rv_profile_find(const char *name);
  * extension, or NULL when it lacks nothing. */
 const char *rv_profile_lacks(const struct rv_profile *p);
 
+/* What a CPU says of itself: CPUID leaves 1, 7.0 and 0x80000001, and XCR0, 0 without OSXSAVE. */
+struct rv_host_cpu {
+    struct rv_cpuid one, seven, ext;
+    uint64_t xcr0;
+};
+/* The same of any CPU. */
+const char *rv_profile_lacks_on(const struct rv_profile *p, const struct rv_host_cpu *host);
+
 #endif
