@@ -607,6 +607,9 @@ void rv_machine_kick(struct rv_machine *m) {
     if (m->engine) m->engine->ops->kick(m->engine);
 }
 
+const struct rv_profile *rv_machine_profile(const struct rv_machine *m) {
+    return m->config.profile;
+}
 struct rv_engine *rv_machine_engine(struct rv_machine *m) {
     return m->engine;
 }

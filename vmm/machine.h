@@ -76,6 +76,7 @@ struct rv_point rv_machine_now(struct rv_machine *m);
 /* The position of a point of this machine: its icount or its trap. */
 uint64_t rv_machine_position(const struct rv_machine *m, struct rv_point at);
 struct rv_engine *rv_machine_engine(struct rv_machine *m);
+const struct rv_profile *rv_machine_profile(const struct rv_machine *m);
 
 const char *rv_stop_name(enum rv_stop reason); /* "poweroff", ...; never NULL */
 const char *rv_stop_text(enum rv_stop reason); /* a sentence for people */

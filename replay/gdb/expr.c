@@ -47,7 +47,7 @@ enum op {
 
 struct eval {
     struct rv_machine *m;
-    enum rv_gdb_view view;
+    struct rv_gdb_layout layout;
     const uint8_t *code;
     size_t n, at;
     uint64_t stack[STACK];
@@ -140,7 +140,7 @@ static void extend(struct eval *e, enum op op) {
 }
 
 static void take_register(struct eval *e) {
-    unsigned number = (unsigned)operand(e, 2), size = rv_gdb_register_size(e->view, number);
+    unsigned number = (unsigned)operand(e, 2), size = rv_gdb_register_size(e->layout, number);
     if (!size || size > 8) {
         e->bad = true;
         return;
@@ -149,7 +149,7 @@ static void take_register(struct eval *e) {
     uint8_t bytes[16] = {0};
     uint64_t v;
     rv_gdb_state(e->m, &cpu);
-    rv_gdb_register_get(e->view, number, &cpu, bytes);
+    rv_gdb_register_get(e->layout, number, &cpu, bytes);
     memcpy(&v, bytes, 8);
     push(e, v);
 }
@@ -216,9 +216,9 @@ static void step(struct eval *e, enum op op) {
     }
 }
 
-bool rv_gdb_eval(struct rv_machine *m, enum rv_gdb_view view, const uint8_t *code, size_t n,
+bool rv_gdb_eval(struct rv_machine *m, struct rv_gdb_layout layout, const uint8_t *code, size_t n,
                  uint64_t *value) {
-    struct eval e = {.m = m, .view = view, .code = code, .n = n};
+    struct eval e = {.m = m, .layout = layout, .code = code, .n = n};
     for (unsigned steps = 0; steps < STEPS && !e.bad && e.at < n; steps++) {
         enum op op = (enum op)code[e.at++];
         if (op == OP_END) {

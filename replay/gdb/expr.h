@@ -7,7 +7,7 @@
 
 /* Evaluates against the machine's state. False when it cannot be evaluated: memory that is not
  * there, bytecode that is not understood, or does not end. */
-bool rv_gdb_eval(struct rv_machine *m, enum rv_gdb_view view, const uint8_t *code, size_t n,
+bool rv_gdb_eval(struct rv_machine *m, struct rv_gdb_layout layout, const uint8_t *code, size_t n,
                  uint64_t *value);
 
 #endif

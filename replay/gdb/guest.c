@@ -9,10 +9,11 @@ enum kind {
     PC,  /* linear */
     SP,  /* linear */
     FLAGS,
-    SEG, /* arg: enum rv_sreg */
-    ST,  /* arg: number */
-    FPU, /* arg: enum fpu */
-    XMM, /* arg: number */
+    SEG,  /* arg: enum rv_sreg */
+    ST,   /* arg: number */
+    FPU,  /* arg: enum fpu */
+    XMM,  /* arg: number */
+    YMMH, /* arg: number */
     MXCSR,
     BASE,   /* arg: enum rv_sreg: the segment's base */
     SYSTEM, /* arg: offset of 8 bytes in struct rv_x86 */
@@ -39,6 +40,8 @@ struct reg {
     { "st" #n, "i387_ext", ST, 10, n }
 #define X(n)                                                                                       \
     { "xmm" #n, "vec128", XMM, 16, n }
+#define Y(n)                                                                                       \
+    { "ymm" #n "h", "uint128", YMMH, 16, n }
 #define SYS(n, m)                                                                                  \
     { n, NULL, SYSTEM, 8, offsetof(struct rv_x86, m) }
 
@@ -121,6 +124,9 @@ static const struct reg sse64[] = {X(0),
                                    {"mxcsr", "i386_mxcsr", MXCSR, 4, 0}};
 static const struct reg sse32[] = {
     X(0), X(1), X(2), X(3), X(4), X(5), X(6), X(7), {"mxcsr", "i386_mxcsr", MXCSR, 4, 0}};
+static const struct reg avx64[] = {Y(0), Y(1), Y(2),  Y(3),  Y(4),  Y(5),  Y(6),  Y(7),
+                                   Y(8), Y(9), Y(10), Y(11), Y(12), Y(13), Y(14), Y(15)};
+static const struct reg avx32[] = {Y(0), Y(1), Y(2), Y(3), Y(4), Y(5), Y(6), Y(7)};
 static const struct reg bases[] = {{"fs_base", NULL, BASE, 8, RV_FS},
                                    {"gs_base", NULL, BASE, 8, RV_GS}};
 static const struct reg system_regs[] = {SYSTEM_REGS};
@@ -134,7 +140,8 @@ struct feature {
 };
 static const struct view {
     const char *architecture;
-    struct feature feature[5];
+    struct feature feature[5]; /* that every recording has */
+    struct feature avx;        /* behind them */
     struct rv_gdb_numbers numbers;
 } views[RV_GDB_VIEWS] = {
     [RV_GDB_VIEW_64] = {"i386:x86-64",
@@ -142,40 +149,53 @@ static const struct view {
                          FEATURE("org.gnu.gdb.i386.sse", sse64),
                          FEATURE("org.gnu.gdb.i386.segments", bases),
                          FEATURE("org.retrovisor.system", system_regs)},
+                        FEATURE("org.gnu.gdb.i386.avx", avx64),
                         {6, 7, 16}},
     [RV_GDB_VIEW_32] = {"i386",
                         {FEATURE("org.gnu.gdb.i386.core", core32),
                          FEATURE("org.gnu.gdb.i386.sse", sse32),
                          FEATURE("org.retrovisor.system", system_regs)},
+                        FEATURE("org.gnu.gdb.i386.avx", avx32),
                         {5, 4, 8}},
     [RV_GDB_VIEW_16] = {"i8086",
                         {FEATURE("org.gnu.gdb.i386.core", core16),
                          FEATURE("org.gnu.gdb.i386.sse", sse32),
                          FEATURE("org.retrovisor.system", system_regs)},
+                        FEATURE("org.gnu.gdb.i386.avx", avx32),
                         {5, 4, 8}},
 };
 
-static const struct reg *find(enum rv_gdb_view view, unsigned number) {
-    for (const struct feature *f = views[view].feature; f->name; f++) {
+/* The nth feature of a layout, or NULL. */
+static const struct feature *feature(struct rv_gdb_layout layout, unsigned n) {
+    const struct view *v = &views[layout.view];
+    for (const struct feature *f = v->feature; f->name; f++)
+        if (n-- == 0) return f;
+    return n == 0 && layout.avx ? &v->avx : NULL;
+}
+
+static const struct reg *find(struct rv_gdb_layout layout, unsigned number) {
+    const struct feature *f;
+    for (unsigned n = 0; (f = feature(layout, n)); n++) {
         if (number < f->count) return &f->reg[number];
         number -= f->count;
     }
     return NULL;
 }
 
-unsigned rv_gdb_register_count(enum rv_gdb_view view) {
-    unsigned n = 0;
-    for (const struct feature *f = views[view].feature; f->name; f++) n += f->count;
-    return n;
+unsigned rv_gdb_register_count(struct rv_gdb_layout layout) {
+    const struct feature *f;
+    unsigned count = 0;
+    for (unsigned n = 0; (f = feature(layout, n)); n++) count += f->count;
+    return count;
 }
 
-unsigned rv_gdb_register_size(enum rv_gdb_view view, unsigned number) {
-    const struct reg *r = find(view, number);
+unsigned rv_gdb_register_size(struct rv_gdb_layout layout, unsigned number) {
+    const struct reg *r = find(layout, number);
     return r ? r->size : 0;
 }
 
-struct rv_gdb_numbers rv_gdb_numbers(enum rv_gdb_view view) {
-    return views[view].numbers;
+struct rv_gdb_numbers rv_gdb_numbers(struct rv_gdb_layout layout) {
+    return views[layout.view].numbers;
 }
 
 /* ---- the description ---- */
@@ -212,13 +232,13 @@ static const char sse_types[] =
     "<field name=\"PM\" start=\"12\" end=\"12\"/><field name=\"FZ\" start=\"15\" end=\"15\"/>"
     "</flags>";
 
-void rv_gdb_describe(enum rv_gdb_view view, struct rv_buf *out) {
-    const struct view *v = &views[view];
+void rv_gdb_describe(struct rv_gdb_layout layout, struct rv_buf *out) {
+    const struct feature *f;
     rv_buf_printf(out,
                   "<?xml version=\"1.0\"?><!DOCTYPE target SYSTEM \"gdb-target.dtd\"><target>"
                   "<architecture>%s</architecture>",
-                  v->architecture);
-    for (const struct feature *f = v->feature; f->name; f++) {
+                  views[layout.view].architecture);
+    for (unsigned n = 0; (f = feature(layout, n)); n++) {
         rv_buf_printf(out, "<feature name=\"%s\">", f->name);
         if (f->reg[0].kind == GPR) rv_buf_put(out, flags_type, sizeof flags_type - 1);
         if (f->reg[0].kind == XMM) rv_buf_put(out, sse_types, sizeof sse_types - 1);
@@ -288,10 +308,10 @@ static uint32_t fpu(const struct rv_x86 *x, unsigned which) {
     return v;
 }
 
-void rv_gdb_register_get(enum rv_gdb_view view, unsigned number, const struct rv_gdb_cpu *cpu,
+void rv_gdb_register_get(struct rv_gdb_layout layout, unsigned number, const struct rv_gdb_cpu *cpu,
                          uint8_t *out) {
     const struct rv_x86 *x = &cpu->x;
-    const struct reg *r = find(view, number);
+    const struct reg *r = find(layout, number);
     uint64_t v = 0;
     switch (r->kind) {
     case GPR: v = x->gpr[r->arg]; break;
@@ -302,6 +322,7 @@ void rv_gdb_register_get(enum rv_gdb_view view, unsigned number, const struct rv
     case ST: memcpy(out, x->fx + 32 + 16 * r->arg, 10); return;
     case FPU: v = fpu(x, r->arg); break;
     case XMM: memcpy(out, x->fx + 160 + 16 * r->arg, 16); return;
+    case YMMH: memcpy(out, x->ymmh + 16 * r->arg, 16); return;
     case MXCSR: memcpy(&v, x->fx + 24, 4); break;
     case BASE: v = x->seg[r->arg].base; break;
     case SYSTEM: memcpy(&v, (const uint8_t *)x + r->arg, 8); break;
@@ -311,9 +332,9 @@ void rv_gdb_register_get(enum rv_gdb_view view, unsigned number, const struct rv
     memcpy(out, &v, r->size);
 }
 
-bool rv_gdb_register_set(enum rv_gdb_view view, unsigned number, struct rv_x86 *x,
+bool rv_gdb_register_set(struct rv_gdb_layout layout, unsigned number, struct rv_x86 *x,
                          const uint8_t *in) {
-    const struct reg *r = find(view, number);
+    const struct reg *r = find(layout, number);
     uint64_t v = 0;
     if (r->size <= 8) memcpy(&v, in, r->size);
     switch (r->kind) {
@@ -330,6 +351,7 @@ bool rv_gdb_register_set(enum rv_gdb_view view, unsigned number, struct rv_x86 *
         return true;
     case ST: memcpy(x->fx + 32 + 16 * r->arg, in, 10); return true;
     case XMM: memcpy(x->fx + 160 + 16 * r->arg, in, 16); return true;
+    case YMMH: memcpy(x->ymmh + 16 * r->arg, in, 16); return true;
     case BASE:
         if (v >> 47 && v >> 47 != 0x1ffff) return false;
         x->seg[r->arg].base = v;

@@ -309,7 +309,7 @@ static void find_write(struct rv_gdb_stub *s, const char *p, bool forward) {
     struct rv_moment from = rv_timeline_now(s->t);
     struct rv_arrival a, back;
     struct rv_err err = {0};
-    rv_gdb_search_begin(&q, &points, s->view, rv_timeline_machine(s->t));
+    rv_gdb_search_begin(&q, &points, s->layout, rv_timeline_machine(s->t));
     int r = (forward ? rv_timeline_run : rv_timeline_run_back)(s->t, &q.search, &a, &err);
     rv_gdb_search_end(&q);
     if (!r && a.at == RV_AT_HIT) {

@@ -94,19 +94,21 @@ static void seek_code(struct rv_gdb_search *q, const struct rv_gdb_point *p, str
     seek_out(q, &w, p->physical ? ram_page(m, p->addr) : RV_ANYWHERE);
 }
 
-static bool holds(const struct rv_gdb_point *p, enum rv_gdb_view view, struct rv_machine *m) {
+static bool holds(const struct rv_gdb_point *p, struct rv_gdb_layout layout, struct rv_machine *m) {
     for (size_t i = 0; i < p->conditions; i++) {
         uint64_t v;
         /* A condition that cannot be evaluated stops, for the user to see. */
-        if (!rv_gdb_eval(m, view, p->condition[i].code, p->condition[i].n, &v) || v) return true;
+        if (!rv_gdb_eval(m, layout, p->condition[i].code, p->condition[i].n, &v) || v) return true;
     }
     return !p->conditions;
 }
 
-const struct rv_gdb_point *rv_gdb_points_break(const struct rv_gdb_points *p, enum rv_gdb_view view,
-                                               struct rv_machine *m, uint64_t pc) {
+const struct rv_gdb_point *rv_gdb_points_break(const struct rv_gdb_points *p,
+                                               struct rv_gdb_layout layout, struct rv_machine *m,
+                                               uint64_t pc) {
     for (size_t i = 0; i < p->n; i++)
-        if (!is_watch(&p->v[i]) && p->v[i].addr == pc && holds(&p->v[i], view, m)) return &p->v[i];
+        if (!is_watch(&p->v[i]) && p->v[i].addr == pc && holds(&p->v[i], layout, m))
+            return &p->v[i];
     return NULL;
 }
 
@@ -116,14 +118,14 @@ static bool accept(void *ctx, struct rv_machine *m, const struct rv_watch_hit *h
     for (size_t i = 0; i < q->points->n; i++) {
         const struct rv_gdb_point *p = &q->points->v[i];
         if (is_watch(p) || p->addr != (p->physical ? hit->gpa : hit->gva)) continue;
-        if (holds(p, q->view, m)) return true;
+        if (holds(p, q->layout, m)) return true;
     }
     return false;
 }
 
 void rv_gdb_search_begin(struct rv_gdb_search *q, const struct rv_gdb_points *p,
-                         enum rv_gdb_view view, struct rv_machine *m) {
-    *q = (struct rv_gdb_search){.points = p, .view = view};
+                         struct rv_gdb_layout layout, struct rv_machine *m) {
+    *q = (struct rv_gdb_search){.points = p, .layout = layout};
     struct rv_gdb_cpu cpu;
     rv_gdb_state(m, &cpu);
     for (size_t i = 0; i < p->n; i++)

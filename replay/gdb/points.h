@@ -45,17 +45,18 @@ struct rv_gdb_search {
     struct rv_sought *sought;
     size_t n, room;
     const struct rv_gdb_points *points;
-    enum rv_gdb_view view;
+    struct rv_gdb_layout layout;
 };
 void rv_gdb_search_begin(struct rv_gdb_search *q, const struct rv_gdb_points *p,
-                         enum rv_gdb_view view, struct rv_machine *m);
+                         struct rv_gdb_layout layout, struct rv_machine *m);
 void rv_gdb_search_end(struct rv_gdb_search *q);
 
 /* The watchpoint that a hit belongs to, or NULL. */
 const struct rv_gdb_point *rv_gdb_search_watch(const struct rv_gdb_search *q,
                                                const struct rv_watch_hit *hit);
 /* The breakpoint whose condition holds at this address now, or NULL. */
-const struct rv_gdb_point *rv_gdb_points_break(const struct rv_gdb_points *p, enum rv_gdb_view view,
-                                               struct rv_machine *m, uint64_t pc);
+const struct rv_gdb_point *rv_gdb_points_break(const struct rv_gdb_points *p,
+                                               struct rv_gdb_layout layout, struct rv_machine *m,
+                                               uint64_t pc);
 
 #endif

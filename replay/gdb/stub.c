@@ -26,7 +26,8 @@ void rv_gdb_stub_free(struct rv_gdb_stub *s) {
 }
 
 void rv_gdb_stub_connect(struct rv_gdb_stub *s, enum rv_gdb_view view) {
-    s->view = view;
+    const struct rv_profile *profile = rv_machine_profile(rv_timeline_machine(s->t));
+    s->layout = (struct rv_gdb_layout){.view = view, .avx = profile->v3};
     s->physical = s->swbreak = false;
     rv_gdb_points_clear(&s->points);
     rv_buf_clear(&s->stop);
@@ -49,15 +50,15 @@ static void put_text(struct rv_buf *out, const char *text) { rv_buf_put(out, tex
 static void put_register(struct rv_gdb_stub *s, const struct rv_gdb_cpu *cpu, unsigned number,
                          struct rv_buf *out) {
     uint8_t bytes[16];
-    rv_gdb_register_get(s->view, number, cpu, bytes);
-    rv_gdb_put_hex(out, bytes, rv_gdb_register_size(s->view, number));
+    rv_gdb_register_get(s->layout, number, cpu, bytes);
+    rv_gdb_put_hex(out, bytes, rv_gdb_register_size(s->layout, number));
 }
 
 /* The registers that gdb asks for first come along, to save it a round trip. */
 static void put_stop(struct rv_gdb_stub *s, unsigned signal, const char *reason) {
     struct rv_gdb_cpu cpu;
     rv_gdb_state(rv_timeline_machine(s->t), &cpu);
-    struct rv_gdb_numbers n = rv_gdb_numbers(s->view);
+    struct rv_gdb_numbers n = rv_gdb_numbers(s->layout);
     const unsigned numbers[] = {n.bp, n.sp, n.pc};
     rv_buf_clear(&s->stop);
     rv_buf_printf(&s->stop, "T%02x", signal);
@@ -87,7 +88,7 @@ static void name_hit(struct rv_gdb_stub *s, const struct rv_watch_hit *hit,
         p = rv_gdb_search_watch(q, hit);
         if (p) snprintf(reason, size, "%s:%llx;", names[p->type], (unsigned long long)p->addr);
     } else if (s->swbreak) {
-        p = rv_gdb_points_break(q->points, s->view, rv_timeline_machine(s->t), hit->gva);
+        p = rv_gdb_points_break(q->points, s->layout, rv_timeline_machine(s->t), hit->gva);
         snprintf(reason, size, "%s", p && p->type == RV_GDB_HARDWARE ? "hwbreak:;" : "swbreak:;");
     }
 }
@@ -115,7 +116,7 @@ static void resume(struct rv_gdb_stub *s, bool forward) {
     struct rv_gdb_search q;
     struct rv_arrival a;
     struct rv_err err = {0};
-    rv_gdb_search_begin(&q, &s->points, s->view, rv_timeline_machine(s->t));
+    rv_gdb_search_begin(&q, &s->points, s->layout, rv_timeline_machine(s->t));
     int r = (forward ? rv_timeline_run : rv_timeline_run_back)(s->t, &q.search, &a, &err);
     if (r)
         put_failure(s, &err);
@@ -148,7 +149,7 @@ static void step_range(struct rv_gdb_stub *s, uint64_t from, uint64_t to) {
         rv_gdb_state(m, &cpu);
         uint64_t pc = rv_gdb_pc(&cpu.x);
         if (a.at != RV_AT_TARGET || pc < from || pc >= to ||
-            rv_gdb_points_break(&s->points, s->view, m, pc))
+            rv_gdb_points_break(&s->points, s->layout, m, pc))
             break;
     }
     put_arrival(s, &a, NULL);
@@ -167,13 +168,13 @@ static void refuse_change(struct rv_buf *reply) {
 static void read_registers(struct rv_gdb_stub *s, struct rv_buf *reply) {
     struct rv_gdb_cpu cpu;
     rv_gdb_state(rv_timeline_machine(s->t), &cpu);
-    for (unsigned n = 0; n < rv_gdb_register_count(s->view); n++) put_register(s, &cpu, n, reply);
+    for (unsigned n = 0; n < rv_gdb_register_count(s->layout); n++) put_register(s, &cpu, n, reply);
 }
 
 static void read_register(struct rv_gdb_stub *s, const char *p, struct rv_buf *reply) {
     uint64_t n;
     struct rv_gdb_cpu cpu;
-    if (!rv_gdb_get_number(&p, &n) || n > 1000 || !rv_gdb_register_size(s->view, (unsigned)n)) {
+    if (!rv_gdb_get_number(&p, &n) || n > 1000 || !rv_gdb_register_size(s->layout, (unsigned)n)) {
         put_text(reply, "E16");
         return;
     }
@@ -193,11 +194,11 @@ static void write_registers(struct rv_gdb_stub *s, const char *p, struct rv_buf 
     }
     struct rv_gdb_cpu cpu;
     rv_gdb_state(rv_timeline_machine(s->t), &cpu);
-    for (unsigned n = 0; n < rv_gdb_register_count(s->view); n++) {
+    for (unsigned n = 0; n < rv_gdb_register_count(s->layout); n++) {
         uint8_t bytes[16] = {0};
-        if (!rv_gdb_get_hex(&p, bytes, rv_gdb_register_size(s->view, n))) break;
+        if (!rv_gdb_get_hex(&p, bytes, rv_gdb_register_size(s->layout, n))) break;
         /* All are sent though few change: those that cannot are passed over. */
-        rv_gdb_register_set(s->view, n, &cpu.x, bytes);
+        rv_gdb_register_set(s->layout, n, &cpu.x, bytes);
     }
     put_text(reply, set_state(s, &cpu.x) ? "OK" : "E16");
 }
@@ -212,11 +213,11 @@ static void write_register(struct rv_gdb_stub *s, const char *p, struct rv_buf *
     struct rv_gdb_cpu cpu;
     rv_gdb_state(rv_timeline_machine(s->t), &cpu);
     bool ok = rv_gdb_get_number(&p, &n) && n < 1000 && rv_gdb_skip(&p, "=") &&
-              rv_gdb_register_size(s->view, (unsigned)n) &&
-              rv_gdb_get_hex(&p, bytes, rv_gdb_register_size(s->view, (unsigned)n));
+              rv_gdb_register_size(s->layout, (unsigned)n) &&
+              rv_gdb_get_hex(&p, bytes, rv_gdb_register_size(s->layout, (unsigned)n));
     if (!ok)
         put_text(reply, "E16");
-    else if (!rv_gdb_register_set(s->view, (unsigned)n, &cpu.x, bytes))
+    else if (!rv_gdb_register_set(s->layout, (unsigned)n, &cpu.x, bytes))
         put_text(reply, "E.this register cannot be changed");
     else
         put_text(reply, set_state(s, &cpu.x) ? "OK" : "E16");
@@ -353,7 +354,7 @@ static void thread_info(struct rv_gdb_stub *s, struct rv_buf *reply) {
 static void transfer(struct rv_gdb_stub *s, const char *p, struct rv_buf *reply) {
     struct rv_buf whole = {0};
     if (rv_gdb_skip(&p, "features:read:target.xml:")) {
-        rv_gdb_describe(s->view, &whole);
+        rv_gdb_describe(s->layout, &whole);
     } else if (rv_gdb_skip(&p, "threads:read::")) {
         char text[80];
         describe_thread(s, text, sizeof text);
@@ -366,7 +367,7 @@ static void transfer(struct rv_gdb_stub *s, const char *p, struct rv_buf *reply)
                          "\"+//IDN gnu.org//DTD GDB Memory Map V1.0//EN\" "
                          "\"http://sourceware.org/gdb/gdb-memory-map.dtd\"><memory-map>");
         rv_buf_printf(&whole, "<memory type=\"ram\" start=\"0x0\" length=\"0x%llx\"/></memory-map>",
-                      s->view == RV_GDB_VIEW_64 ? ~0ull : 1ull << 32);
+                      s->layout.view == RV_GDB_VIEW_64 ? ~0ull : 1ull << 32);
     } else {
         return;
     }

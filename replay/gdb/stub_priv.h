@@ -13,7 +13,7 @@ struct rv_gdb_bookmark {
 
 struct rv_gdb_stub {
     struct rv_timeline *t;
-    enum rv_gdb_view view;
+    struct rv_gdb_layout layout;
     bool physical; /* addresses of memory are physical ones */
     bool swbreak;  /* the client knows why a stop at a breakpoint is one */
     struct rv_gdb_points points;

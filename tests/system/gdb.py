@@ -249,6 +249,40 @@ fails("x/g 0x7000000000000000")
 """)
 
 
+def test_ymm(folder):
+    """Where the profile has AVX, $ymm0 and so on; changed on a branch alone, as xmm registers are."""
+    trace = os.path.join(folder, "v3.retro")
+    image = os.path.join(GUESTS, "steps.img")
+    p = retro("record", "--cpu", "v3", "-q", "-o", trace, "-k", image, "-a", "100", status=None)
+    if p.returncode == 6:
+        raise Skip(p.stderr.decode().strip())
+    for view, count in ("64", 16), ("32", 8), ("16", 8):
+        gdb(trace, f"""
+run("retro-seek 20000")
+names = "xmm2 ymm2 ymm{count - 1}"
+before = run("info registers " + names)
+assert "ymm{count}" not in run("info registers vector")
+said = fails("set $ymm2.v8_int32[5] = 77")
+assert "history cannot be changed" in said, said
+assert run("info registers " + names) == before
+run("retro-branch")
+for n in 2, {count - 1}:
+    run("set $ymm%d.v8_int32[0] = 3" % n)
+    run("set $ymm%d.v8_int32[5] = 77" % n)
+run("stepi")
+for n in 2, {count - 1}:
+    assert value("$ymm%d.v8_int32[5]" % n) == 77, run("info registers ymm%d" % n)
+    assert value("$xmm%d.v4_int32[0]" % n) == 3, run("info registers xmm%d" % n)
+    assert run("p/x $ymm%dh" % n).endswith("= 0x4d00000000\\n")
+run("retro-branch end")
+assert run("info registers " + names) == before
+""", "--view", view)
+    gdb(record(folder), """
+assert "Invalid register" in fails("info registers ymm0")
+run("info registers xmm15")
+""")
+
+
 def test_monitor(folder):
     gdb(record(folder), """
 assert "last-write" in run("monitor help")
