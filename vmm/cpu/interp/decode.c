@@ -385,7 +385,10 @@ static void choose(struct rv_interp *c, const struct rv_decode *d, struct rv_ins
     const ZydisDecodedInstruction *z = &d->z;
     bool code64 = c->mode & RV_MODE_64;
     unsigned width = z->operand_width / 8u;
-    if (z->encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY) return;
+    if (z->encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY) {
+        if (!rv_vec_decode(c, d, out)) out->op = NULL;
+        return;
+    }
     if (is_string(z)) {
         string(c, d, out);
         return;
@@ -608,6 +611,21 @@ static void choose(struct rv_interp *c, const struct rv_decode *d, struct rv_ins
         reg_rm(d, out);
         out->op = rv_op_popcnt;
         break;
+    case ZYDIS_MNEMONIC_LZCNT:
+        reg_rm(d, out);
+        out->op = rv_op_lzcnt;
+        break;
+    case ZYDIS_MNEMONIC_TZCNT:
+        reg_rm(d, out);
+        out->op = rv_op_tzcnt;
+        break;
+    case ZYDIS_MNEMONIC_MOVBE:
+        if (!c->profile->v3) break;
+        rm_operand(&d->op[0], &out->r1);
+        rm_operand(&d->op[1], &out->r2);
+        out->size = (uint8_t)(d->op[0].size / 8);
+        out->op = rv_op_movbe;
+        break;
     case ZYDIS_MNEMONIC_LAHF: out->op = rv_op_lahf; break;
     case ZYDIS_MNEMONIC_SAHF: out->op = rv_op_sahf; break;
     case ZYDIS_MNEMONIC_CLC: out->op = rv_op_clc; break;
@@ -752,8 +770,8 @@ void rv_decode_init(const struct rv_interp *c, ZydisDecoder *z) {
     }
     ZydisDecoderInit(z, mode, stack);
     /* Encodings that mean something older on a processor without these features. */
-    ZydisDecoderEnableMode(z, ZYDIS_DECODER_MODE_LZCNT, ZYAN_FALSE);
-    ZydisDecoderEnableMode(z, ZYDIS_DECODER_MODE_TZCNT, ZYAN_FALSE);
+    ZydisDecoderEnableMode(z, ZYDIS_DECODER_MODE_LZCNT, c->profile->v3);
+    ZydisDecoderEnableMode(z, ZYDIS_DECODER_MODE_TZCNT, c->profile->v3);
     ZydisDecoderEnableMode(z, ZYDIS_DECODER_MODE_MPX, ZYAN_FALSE);
     ZydisDecoderEnableMode(z, ZYDIS_DECODER_MODE_CET, ZYAN_FALSE);
     ZydisDecoderEnableMode(z, ZYDIS_DECODER_MODE_CLDEMOTE, ZYAN_FALSE);

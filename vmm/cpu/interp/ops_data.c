@@ -258,6 +258,20 @@ RV_OP(bswap) {
     rv_next(c, i);
 }
 
+static uint64_t swapped(uint64_t v, unsigned size) {
+    return __builtin_bswap64(v) >> (64 - 8 * size);
+}
+
+/* One of the two operands is memory. */
+RV_OP(movbe) {
+    uint64_t va = rv_ea(c, i, i->size, !i->r1);
+    if (i->r1)
+        rv_reg_set(c, i->r1, i->size, swapped(rv_load(c, i, va, i->size), i->size));
+    else
+        rv_store(c, i, va, i->size, swapped(rv_reg_get(c, i->r2, i->size), i->size));
+    rv_next(c, i);
+}
+
 /* ---- sign extension of the accumulator ---- */
 
 RV_OP(cbw) {
@@ -341,6 +355,29 @@ static uint64_t source(struct rv_interp *c, const struct rv_insn *i) {
 
 RV_OP(bsf) { BIT_SCAN("bsf"); }
 RV_OP(bsr) { BIT_SCAN("bsr"); }
+
+/* Unlike these, LZCNT and TZCNT always write. The flags besides CF and ZF are undefined; they are
+ * what the host makes of the guest's. Offered only where the host has both (rv_profile_lacks). */
+#define ZERO_COUNT(insn, suffix, reg)                                                              \
+    __asm__("addb $127, %%al\n\tsahf\n\t" insn suffix " %" reg "2, %" reg "0\n\tlahf\n\tseto %%al" \
+            : "=&r"(d), "+&a"(fl)                                                                  \
+            : "r"(s)                                                                               \
+            : "cc")
+#define COUNT_ZEROES(insn)                                                                         \
+    uint64_t s = source(c, i), d;                                                                  \
+    uint16_t fl = c->fl;                                                                           \
+    if (i->size == 2)                                                                              \
+        ZERO_COUNT(insn, "w", "w");                                                                \
+    else if (i->size == 4)                                                                         \
+        ZERO_COUNT(insn, "l", "k");                                                                \
+    else                                                                                           \
+        ZERO_COUNT(insn, "q", "q");                                                                \
+    c->fl = fl;                                                                                    \
+    rv_reg_set(c, i->r1, i->size, d);                                                              \
+    rv_next(c, i)
+
+RV_OP(lzcnt) { COUNT_ZEROES("lzcnt"); }
+RV_OP(tzcnt) { COUNT_ZEROES("tzcnt"); }
 
 RV_OP(popcnt) {
     uint64_t s = source(c, i);

@@ -90,6 +90,7 @@ void rv_vec_key(const struct rv_decode *d, struct rv_thunk_key *key) {
 }
 
 bool rv_vec_decode(struct rv_interp *c, const struct rv_decode *d, struct rv_insn *out) {
+    if (d->z.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX) return rv_vec_decode_vex(c, d, out);
     if (d->z.encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY) return false;
     switch (d->z.meta.isa_ext) {
     case ZYDIS_ISA_EXT_X87: return rv_vec_decode_x87(c, d, out);

@@ -1,9 +1,10 @@
-/* x87, MMX and SSE of the reference CPU: inside view, shared by vec*.c only.
+/* x87, MMX, SSE and AVX of the reference CPU: inside view, shared by vec*.c only.
  *
- * The guest's registers live in c->x.fx, an FXSAVE64 image (SDM vol. 1, table 10-2), and nowhere
- * else. An instruction is executed by the host's own: vec_thunk.c makes, for each distinct opcode,
- * a short function that loads its operands from the image or from memory, runs the opcode on fixed
- * host registers and stores the result. Moves and the commonest integer operations are plain C. */
+ * The guest's registers live in c->x.fx, an FXSAVE64 image (SDM vol. 1, table 10-2), the upper
+ * halves of the ymm registers in c->x.ymmh, and nowhere else. An instruction is executed by the
+ * host's own: vec_thunk.c makes, for each distinct opcode, a short function that loads its operands
+ * from the image or from memory, runs the opcode on fixed host registers and stores the result.
+ * Moves and the commonest integer operations are plain C. */
 #ifndef RV_VMM_CPU_INTERP_VEC_H
 #define RV_VMM_CPU_INTERP_VEC_H
 
@@ -27,6 +28,9 @@ enum rv_thunk_form {
     RV_T_XMM_MMX, /* xmm dst, mm or memory src */
     RV_T_MMX_XMM, /* mm dst, xmm or memory src */
     RV_T_X87,     /* the state in fx, and memory at src; returns flags as in rv_interp.fl */
+    RV_T_VEX,     /* dst is vec_avx.c's frame: four operands of 32 bytes each, in the order of
+                     ModRM.reg,     VEX.vvvv, ModRM.rm, IS4, and RDX; rm may be memory at src; flags as
+                     RV_T_X87 */
 };
 
 /* What is executed, in the form that all encodings of the same operation share. */
@@ -35,7 +39,7 @@ struct rv_thunk_key {
     uint8_t prefix; /* mandatory prefix or 0 */
     uint8_t map;    /* 1, 2, 3 for 0F, 0F38, 0F3A; 0 for x87 */
     uint8_t opcode;
-    uint8_t modrm; /* x87: mod (3 or 0), reg and rm; RV_T_*_IMM: reg; else 0 */
+    uint8_t modrm; /* x87: mod (3 or 0), reg and rm; RV_T_*_IMM, RV_TF_EXT: reg; else 0 */
     uint8_t imm;
     uint8_t has_imm;
     uint8_t flags; /* enum rv_thunk_flag */
@@ -45,7 +49,15 @@ enum rv_thunk_flag {
     RV_TF_REXW = 1,
     RV_TF_FP = 2,  /* obeys and sets MXCSR */
     RV_TF_REG = 4, /* the xmm source has to be a register: the opcode means another thing else */
+    /* RV_T_VEX only, where RV_TF_REXW is VEX.W: */
+    RV_TF_L = 8,        /* VEX.L */
+    RV_TF_GPR_REG = 16, /* ModRM.reg names a general register */
+    RV_TF_V = 32,       /* VEX.vvvv names a register, */
+    RV_TF_GPR_V = 64,   /* a general one */
+    RV_TF_EXT = 128,    /* ModRM.reg is part of the opcode */
 };
+#define RV_VEX_RDX 128 /* where the frame has RDX */
+#define RV_VEX_IS4 3   /* the register that an IS4 immediate has to name */
 
 struct rv_thunks;
 struct rv_vec {
@@ -188,12 +200,18 @@ void rv_vec_store_masked(struct rv_interp *c, const struct rv_insn *i, const uin
 /* Their memory operand, which the encoding does not name. */
 void rv_vec_masked_operand(const struct rv_decode *d, struct rv_insn *out);
 
+/* Sets MXCSR as an operation leaves it that started with mxcsr and found these exceptions, and
+ * raises #XM for the unmasked ones, or #UD without OSXMMEXCPT (SDM vol. 1, 11.5.3.2). If one of
+ * these is a pre-computation exception, post-computation ones are not reported. */
+void rv_vec_unmasked(struct rv_interp *c, const struct rv_insn *i, uint32_t mxcsr, uint32_t flags);
+
 /* ---- decoding, one function a family: true when the instruction is theirs ---- */
 
 bool rv_vec_decode_move(struct rv_interp *c, const struct rv_decode *d, struct rv_insn *out);
 bool rv_vec_decode_sse(struct rv_interp *c, const struct rv_decode *d, struct rv_insn *out);
 bool rv_vec_decode_mmx(struct rv_interp *c, const struct rv_decode *d, struct rv_insn *out);
 bool rv_vec_decode_x87(struct rv_interp *c, const struct rv_decode *d, struct rv_insn *out);
+bool rv_vec_decode_vex(struct rv_interp *c, const struct rv_decode *d, struct rv_insn *out);
 bool rv_vec_decode_state(struct rv_interp *c, const struct rv_decode *d, struct rv_insn *out);
 
 /* Fills all of key but the form from the encoding. */

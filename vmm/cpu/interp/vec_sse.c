@@ -51,14 +51,20 @@ static void pcmpstr(struct rv_interp *c, const struct rv_insn *i) {
 /* What SDM vol. 1, 11.5.2 calls pre-computation exceptions. */
 #define PRE_FLAGS 0x07u
 
-/* Runs the operation under an MXCSR with every exception masked and no flag set, and raises #XM, or
- * #UD without OSXMMEXCPT, before anything but MXCSR changed (SDM vol. 1, 11.5.3.2). If an unmasked
- * pre-computation exception occurs in any element, post-computation ones are not reported. Returns
- * the thunk's value; the result of an xmm or mm destination is in dst. */
+void rv_vec_unmasked(struct rv_interp *c, const struct rv_insn *i, uint32_t mxcsr, uint32_t flags) {
+    uint32_t unmasked = ~mxcsr >> 7 & RV_MXCSR_FLAGS;
+    bool raises = flags & unmasked;
+    if (flags & unmasked & PRE_FLAGS) flags &= PRE_FLAGS;
+    rv_fx_set32(c->x.fx, RV_FX_MXCSR, mxcsr | flags);
+    if (raises) rv_raise(c, i, c->x.cr4 & RV_CR4_OSXMMEXCPT ? RV_VEC_XM : RV_VEC_UD);
+}
+
+/* Runs the operation under an MXCSR with every exception masked and no flag set, and raises what
+ * the guest's MXCSR does not mask. Returns the thunk's value; the result of an xmm or mm
+ * destination is in dst. */
 static uint64_t run_unmasked(struct rv_interp *c, const struct rv_insn *i, uint8_t *dst,
                              const void *src) {
     uint32_t mxcsr = rv_fx32(c->x.fx, RV_FX_MXCSR);
-    uint32_t unmasked = ~mxcsr >> 7 & RV_MXCSR_FLAGS;
     _Alignas(16) uint8_t fx[RV_FX_XMM + 16], trial[16];
     memcpy(fx, c->x.fx, sizeof fx);
     memcpy(trial, dst, sizeof trial);
@@ -74,12 +80,7 @@ static uint64_t run_unmasked(struct rv_interp *c, const struct rv_insn *i, uint8
         thunk(i)(flushed, src, fx, NULL);
         flags |= rv_fx32(fx, RV_FX_MXCSR) & (RV_MXCSR_UM >> 7);
     }
-    if (flags & unmasked) {
-        if (flags & unmasked & PRE_FLAGS) flags &= PRE_FLAGS;
-        rv_fx_set32(c->x.fx, RV_FX_MXCSR, mxcsr | flags);
-        rv_raise(c, i, c->x.cr4 & RV_CR4_OSXMMEXCPT ? RV_VEC_XM : RV_VEC_UD);
-    }
-    rv_fx_set32(c->x.fx, RV_FX_MXCSR, mxcsr | flags);
+    rv_vec_unmasked(c, i, mxcsr, flags);
     memcpy(dst, trial, sizeof trial);
     return value;
 }

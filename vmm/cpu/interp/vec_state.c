@@ -1,19 +1,23 @@
 /* Saving and restoring state: FXSAVE, FXRSTOR, XSAVE, XRSTOR, the control registers MXCSR and XCR0.
  * Images follow SDM vol. 1, 10.5 and chapter 13. XINUSE is exact: a component is in its initial
  * configuration when its registers hold the initial values, however they came there. */
+#include "vmm/cpu/interp/mmu.h"
 #include "vmm/cpu/interp/vec.h"
 
 #define LEGACY_SIZE  512u
-#define XSAVE_SIZE   576u
+#define XSAVE_SIZE   576u /* legacy area and header; behind them lies the AVX component */
 #define XSTATE_BV    512u
 #define XSAVE_ZEROES 16u /* header bytes that XRSTOR wants zero: XCOMP_BV and the next eight */
 
-#define X87 1u
-#define SSE 2u
+#define X87 RV_XCR0_X87
+#define SSE RV_XCR0_SSE
+#define AVX RV_XCR0_AVX
 
 #define EXT_WIDE 1u /* REX.W: FIP and FDP have 64 bits */
 
 static unsigned used_size(const struct rv_interp *c) { return c->mode & RV_MODE_64 ? 416 : 288; }
+/* Of c->x.ymmh. */
+static unsigned upper_size(const struct rv_interp *c) { return c->mode & RV_MODE_64 ? 256 : 128; }
 
 /* ---- images ---- */
 
@@ -105,10 +109,16 @@ static void fxrstor(struct rv_interp *c, const struct rv_insn *i) {
 
 /* ---- XSAVE, XRSTOR ---- */
 
-static uint64_t xsave_operand(struct rv_interp *c, const struct rv_insn *i, bool write) {
+/* The area's size with these components. */
+static unsigned area_size(uint64_t components) {
+    return XSAVE_SIZE + (components & AVX ? sizeof((struct rv_x86 *)0)->ymmh : 0);
+}
+
+static uint64_t xsave_operand(struct rv_interp *c, const struct rv_insn *i, unsigned size,
+                              bool write) {
     if (!(c->x.cr4 & RV_CR4_OSXSAVE)) rv_raise(c, i, RV_VEC_UD);
     if (c->x.cr0 & RV_CR0_TS) rv_raise(c, i, RV_VEC_NM);
-    uint64_t va = rv_ea(c, i, XSAVE_SIZE, write);
+    uint64_t va = rv_ea(c, i, size, write);
     if (va & 63) rv_raise_error(c, i, RV_VEC_GP, 0);
     return va;
 }
@@ -128,12 +138,15 @@ static uint64_t in_use(const struct rv_interp *c) {
     if (rv_fx32(fx, RV_FX_MXCSR) != RV_MXCSR_RESET ||
         memcmp(fx + RV_FX_XMM, zeroes, used_size(c) - RV_FX_XMM))
         bv |= SSE;
+    if (memcmp(c->x.ymmh, zeroes, upper_size(c))) bv |= AVX;
     return bv;
 }
 
 static void xsave(struct rv_interp *c, const struct rv_insn *i) {
-    uint64_t va = xsave_operand(c, i, true), rfbm = requested(c), bv;
-    rv_probe_write(c, i, va, XSAVE_SIZE);
+    uint64_t rfbm = requested(c), bv;
+    unsigned size = area_size(rfbm);
+    uint64_t va = xsave_operand(c, i, size, true);
+    rv_probe_write(c, i, va, size);
     bv = rv_load64(c, i, va + XSTATE_BV);
     uint8_t buf[RV_FX_USED];
     image_store(c, i, buf);
@@ -141,10 +154,9 @@ static void xsave(struct rv_interp *c, const struct rv_insn *i) {
         rv_store_bytes(c, i, va, buf, RV_FX_MXCSR);
         rv_store_bytes(c, i, va + RV_FX_ST, buf + RV_FX_ST, 8 * 16);
     }
-    if (rfbm & SSE) {
-        rv_store_bytes(c, i, va + RV_FX_MXCSR, buf + RV_FX_MXCSR, 8);
-        rv_store_bytes(c, i, va + RV_FX_XMM, buf + RV_FX_XMM, used_size(c) - RV_FX_XMM);
-    }
+    if (rfbm & (SSE | AVX)) rv_store_bytes(c, i, va + RV_FX_MXCSR, buf + RV_FX_MXCSR, 8);
+    if (rfbm & SSE) rv_store_bytes(c, i, va + RV_FX_XMM, buf + RV_FX_XMM, used_size(c) - RV_FX_XMM);
+    if (rfbm & AVX) rv_store_bytes(c, i, va + XSAVE_SIZE, c->x.ymmh, upper_size(c));
     rv_store64(c, i, va + XSTATE_BV, (bv & ~rfbm) | (in_use(c) & rfbm));
     return rv_next(c, i);
 }
@@ -152,15 +164,17 @@ static void xsave(struct rv_interp *c, const struct rv_insn *i) {
 /* The standard form only: XSAVEC is not offered, so XCOMP_BV has to be zero (SDM vol. 1, 13.8.1).
  */
 static void xrstor(struct rv_interp *c, const struct rv_insn *i) {
-    uint64_t va = xsave_operand(c, i, false), rfbm = requested(c);
-    _Alignas(16) uint8_t buf[XSAVE_SIZE];
-    rv_load_bytes(c, i, va, buf, sizeof buf);
+    uint64_t rfbm = requested(c);
+    uint64_t va = xsave_operand(c, i, area_size(rfbm), false);
+    _Alignas(16) uint8_t buf[XSAVE_SIZE + sizeof c->x.ymmh];
+    rv_load_bytes(c, i, va, buf, XSAVE_SIZE);
     uint64_t bv = rv_fx64(buf, XSTATE_BV);
+    if (rfbm & bv & AVX) rv_load_bytes(c, i, va + XSAVE_SIZE, buf + XSAVE_SIZE, sizeof c->x.ymmh);
     bool bad = bv & ~c->x.xcr0;
     for (unsigned n = 0; n < XSAVE_ZEROES; n++)
         if (buf[XSTATE_BV + 8 + n]) bad = true;
     uint32_t mxcsr = rv_fx32(buf, RV_FX_MXCSR);
-    if ((rfbm & SSE) && (mxcsr & ~RV_MXCSR_VALID)) bad = true;
+    if ((rfbm & (SSE | AVX)) && (mxcsr & ~RV_MXCSR_VALID)) bad = true;
     if (bad) rv_raise_error(c, i, RV_VEC_GP, 0);
 
     uint8_t *fx = c->x.fx;
@@ -170,14 +184,16 @@ static void xrstor(struct rv_interp *c, const struct rv_insn *i) {
         rv_x87_init(fx);
         memset(fx + RV_FX_ST, 0, 8 * 16);
     }
-    if (rfbm & SSE) {
-        unsigned size = used_size(c) - RV_FX_XMM;
-        rv_fx_set32(fx, RV_FX_MXCSR, mxcsr);
-        if (bv & SSE)
-            memcpy(fx + RV_FX_XMM, buf + RV_FX_XMM, size);
-        else
-            memset(fx + RV_FX_XMM, 0, size);
-    }
+    if (rfbm & (SSE | AVX)) rv_fx_set32(fx, RV_FX_MXCSR, mxcsr);
+    unsigned size = used_size(c) - RV_FX_XMM;
+    if (rfbm & bv & SSE)
+        memcpy(fx + RV_FX_XMM, buf + RV_FX_XMM, size);
+    else if (rfbm & SSE)
+        memset(fx + RV_FX_XMM, 0, size);
+    if (rfbm & bv & AVX)
+        memcpy(c->x.ymmh, buf + XSAVE_SIZE, upper_size(c));
+    else if (rfbm & AVX)
+        memset(c->x.ymmh, 0, upper_size(c));
     return rv_next(c, i);
 }
 
@@ -209,10 +225,12 @@ static void xgetbv(struct rv_interp *c, const struct rv_insn *i) {
 static void xsetbv(struct rv_interp *c, const struct rv_insn *i) {
     if (!(c->x.cr4 & RV_CR4_OSXSAVE)) rv_raise(c, i, RV_VEC_UD);
     uint64_t v = (uint32_t)c->x.gpr[RV_RAX] | c->x.gpr[RV_RDX] << 32;
-    if (c->cpl || (uint32_t)c->x.gpr[RV_RCX] || (v & ~c->profile->xcr0_mask) || !(v & X87))
-        rv_raise_error(c, i, RV_VEC_GP, 0);
+    bool bad = (v & ~c->profile->xcr0_mask) || !(v & X87) || (v & (SSE | AVX)) == AVX;
+    if (c->cpl || (uint32_t)c->x.gpr[RV_RCX] || bad) rv_raise_error(c, i, RV_VEC_GP, 0);
     c->x.xcr0 = v;
-    return rv_end(c, i);
+    rv_end(c, i);
+    rv_mmu_mode(c);
+    rv_leave(c);
 }
 
 /* ---- decoding ---- */

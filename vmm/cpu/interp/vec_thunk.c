@@ -11,7 +11,7 @@
 #include "vmm/cpu/interp/vec.h"
 
 #define CHUNK_SIZE (64u << 10)
-#define CODE_MAX   96u
+#define CODE_MAX   160u
 #define HASH_BITS  12
 
 struct thunk {
@@ -83,6 +83,46 @@ static void mxcsr_out(struct code *k) {
 /* Every function is preceded by the MXCSR our own code runs with. */
 #define HEAD 4u
 
+/* The host's operands: ymm1 or r8 for ModRM.reg, ymm2 or r9 for VEX.vvvv, ymm4 for a register in
+ * ModRM.rm, ymm3 for IS4, RDX. Prefix, ModRM and immediate. */
+static void put_vex_insn(struct code *k, const struct rv_thunk_key *key) {
+    bool gpr_reg = key->flags & RV_TF_GPR_REG, gpr_v = key->flags & RV_TF_GPR_V;
+    unsigned pp = key->prefix == 0x66 ? 1 : key->prefix == 0xf3 ? 2 : key->prefix == 0xf2 ? 3 : 0;
+    unsigned v = !(key->flags & RV_TF_V) ? 0 : gpr_v ? 9 : 2;
+    unsigned reg = key->flags & RV_TF_EXT ? key->modrm : gpr_reg ? 0 : 1;
+    uint8_t b[] = {0xc4, (uint8_t)((gpr_reg ? 0x60 : 0xe0) | key->map),
+                   (uint8_t)((key->flags & RV_TF_REXW ? 0x80 : 0) | (~v & 15) << 3 |
+                             (key->flags & RV_TF_L ? 4 : 0) | pp),
+                   key->opcode, (uint8_t)(reg << 3 | (key->flags & RV_TF_REG ? 0xc4 : 0x06))};
+    put(k, b, sizeof b);
+    if (key->has_imm) put(k, &key->imm, 1);
+}
+
+static void vex(struct code *k, const struct rv_thunk_key *key) {
+    PUT(k, 0xc5, 0xfc, 0x10, 0x0f);       /* vmovups ymm1,[rdi] */
+    PUT(k, 0xc5, 0xfc, 0x10, 0x57, 0x20); /* vmovups ymm2,[rdi+32] */
+    PUT(k, 0xc5, 0xfc, 0x10, 0x67, 0x40); /* vmovups ymm4,[rdi+64] */
+    PUT(k, 0xc5, 0xfc, 0x10, 0x5f, 0x60); /* vmovups ymm3,[rdi+96] */
+    PUT(k, 0x4c, 0x8b, 0x07);             /* mov r8,[rdi] */
+    PUT(k, 0x4c, 0x8b, 0x4f, 0x20);       /* mov r9,[rdi+32] */
+    PUT(k, 0x49, 0x89, 0xd2);             /* mov r10,rdx */
+    PUT(k, 0x48, 0x8b, 0x97, RV_VEX_RDX, 0, 0, 0);
+    PUT(k, 0x8b, 0x01, 0x04, 0x7f, 0x9e); /* mov eax,[rcx]; add al,127: OF; sahf */
+    put_vex_insn(k, key);
+    PUT(k, 0x4c, 0x89, 0xd2); /* mov rdx,r10 */
+    FLAGS_EAX(k);
+    if (key->flags & RV_TF_GPR_REG)
+        PUT(k, 0x4c, 0x89, 0x07); /* mov [rdi],r8 */
+    else
+        PUT(k, 0xc5, 0xfc, 0x11, 0x0f);
+    if (key->flags & RV_TF_GPR_V)
+        PUT(k, 0x4c, 0x89, 0x4f, 0x20); /* mov [rdi+32],r9 */
+    else
+        PUT(k, 0xc5, 0xfc, 0x11, 0x57, 0x20);
+    if (key->flags & RV_TF_REG) PUT(k, 0xc5, 0xfc, 0x11, 0x67, 0x40);
+    PUT(k, 0xc5, 0xf8, 0x77); /* vzeroupper: our own code is SSE */
+}
+
 static void assemble(struct code *k, const struct rv_thunk_key *key) {
     bool fp = key->flags & RV_TF_FP;
     static const uint8_t head[HEAD] = {RV_MXCSR_RESET & 0xff, RV_MXCSR_RESET >> 8, 0, 0};
@@ -143,6 +183,7 @@ static void assemble(struct code *k, const struct rv_thunk_key *key) {
         FLAGS_EAX(k);
         PUT(k, 0x48, 0x0f, 0xae, 0x02, 0xdb, 0xe3); /* fxsave64 [rdx]; fninit */
         break;
+    case RV_T_VEX: vex(k, key); break;
     }
     if (fp) mxcsr_out(k);
     PUT(k, 0xc3);
