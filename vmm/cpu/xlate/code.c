@@ -30,10 +30,20 @@ static void bytes(struct rv_emit *e, const void *b, size_t n) {
         bytes(e, b_, sizeof b_);                                                                   \
     } while (0)
 
-static void xmm_all(struct rv_emit *e, bool load) {
-    for (unsigned n = 0; n < 16; n++)
-        rv_emit_insn(e, (struct rv_enc){.map = 1, .opcode = load ? 0x28 : 0x29}, n, /* movaps */
-                     rv_mem(HSP, RV_AT(x.fx) + RV_FX_XMM + 16 * (int32_t)n));
+/* All vector registers; wide: with their upper halves, by VEX-encoded instructions alone, because
+ * processors dislike a mix while upper halves are in use. */
+static void vectors(struct rv_emit *e, bool load, bool wide) {
+    struct rv_enc movaps = {.map = 1, .opcode = load ? 0x28 : 0x29, .vex = wide};
+    /* VINSERTF128 ymm, ymm, m128, 1 and VEXTRACTF128 m128, ymm, 1 */
+    struct rv_enc upper = {
+        .map = 3, .opcode = load ? 0x18 : 0x19, .vex = true, .l = true, .opsize = true};
+    for (unsigned n = 0; n < 16; n++) {
+        rv_emit_insn(e, movaps, n, rv_mem(HSP, RV_AT(x.fx) + RV_FX_XMM + 16 * (int32_t)n));
+        if (!wide) continue;
+        upper.vvvv = load ? (uint8_t)n : 0;
+        rv_emit_insn(e, upper, n, rv_mem(HSP, RV_AT(x.ymmh) + 16 * (int32_t)n));
+        rv_put8(e, 1);
+    }
 }
 static void mxcsr(struct rv_emit *e, bool load, int32_t at) {
     rv_emit_insn(e, (struct rv_enc){.map = 1, .opcode = 0xae}, load ? 2 : 3, rv_mem(HSP, at));
@@ -56,11 +66,12 @@ static void restore_flags(struct rv_emit *e) {
 }
 
 /* The vector registers, if they are live, to struct rv_interp. */
-static void save_vec(struct rv_emit *e) {
+static void save_vec(struct rv_emit *e, bool wide) {
     rv_emit_insn(e, (struct rv_enc){.w = true, .opcode = 0x83}, 7, RV_HOT(vec));
     rv_put8(e, RV_VEC_LIVE);
     uint8_t *other = rv_emit_jcc(e, 5);
-    xmm_all(e, false);
+    vectors(e, false, wide);
+    if (wide) rv_emit_vzero(e, false); /* our own code is SSE */
     mxcsr(e, false, RV_AT(x.fx) + RV_FX_MXCSR);
     mxcsr(e, true, RV_AT(hot.mxcsr));
     set_vec(e, RV_VEC_MEMORY);
@@ -68,12 +79,12 @@ static void save_vec(struct rv_emit *e) {
 }
 
 /* Everything; keeps rcx and r10. */
-static void save(struct rv_emit *e) {
+static void save(struct rv_emit *e, bool wide) {
     save_flags(e);
     for (unsigned n = 1; n < RV_GPRS; n++)
         if (rv_xlate_host[n] != HNONE)
             rv_emit_store(e, rv_xlate_host[n], rv_mem(HSP, RV_AT_GPR(n)));
-    save_vec(e);
+    save_vec(e, wide);
 }
 
 static void restore(struct rv_emit *e) {
@@ -82,8 +93,8 @@ static void restore(struct rv_emit *e) {
         if (rv_xlate_host[n] != HNONE) rv_emit_load(e, rv_xlate_host[n], rv_mem(HSP, RV_AT_GPR(n)));
 }
 
-static void restore_vec(struct rv_emit *e) {
-    xmm_all(e, true);
+static void restore_vec(struct rv_emit *e, bool wide) {
+    vectors(e, true, wide);
     mxcsr(e, true, RV_AT(x.fx) + RV_FX_MXCSR);
     set_vec(e, RV_VEC_LIVE);
 }
@@ -107,16 +118,16 @@ static void emit_return(struct rv_emit *e) {
 }
 
 /* rcx: struct rv_out. */
-static void emit_leave(struct rv_emit *e) {
-    save(e);
+static void emit_leave(struct rv_emit *e, bool wide) {
+    save(e, wide);
     rv_emit_lea(e, HAX, rv_mem(HCX, 0));
     emit_return(e);
 }
 
 /* rcx: struct rv_insn, r10: where translated code goes on. */
-static void emit_step(struct rv_emit *e, bool with_vec) {
+static void emit_step(struct rv_emit *e, bool with_vec, bool wide) {
     rv_emit_store(e, H10, RV_HOT(temp[0]));
-    save(e);
+    save(e, wide);
     rv_emit_lea(e, HDI, rv_mem(HSP, -RV_SP_BIAS));
     rv_emit_lea(e, HSI, rv_mem(HCX, 0));
     rv_emit_imm(e, HDX, with_vec);
@@ -127,7 +138,7 @@ static void emit_step(struct rv_emit *e, bool with_vec) {
     rv_emit_lea(e, HSP, rv_mem(HBX, 0));
     PUT(e, 0x48, 0x85, 0xc0); /* test rax,rax */
     uint8_t *out = rv_emit_jcc(e, 5);
-    if (with_vec) restore_vec(e);
+    if (with_vec) restore_vec(e, wide);
     restore(e);
     rv_emit_jmp_rm(e, RV_HOT(temp[0]));
     rv_patch(out, e->p);
@@ -140,14 +151,14 @@ typedef const uint8_t *(*find_fn)(struct rv_interp *c, uint64_t what);
 /* r10: what is looked for, r11: where to go on with what was found in r11, when there is any. Else
  * a step of the struct rv_insn at rcx, or out by the struct rv_out at rcx. The jump leads to the
  * beginning of a block, which asks for the vector registers itself. */
-static void emit_find(struct rv_emit *e, find_fn find, const uint8_t *otherwise) {
+static void emit_find(struct rv_emit *e, find_fn find, const uint8_t *otherwise, bool wide) {
     static const uint8_t lost[] = {RV_RDX, RV_RBX, RV_RSI, RV_RDI, RV_RCX, RV_RSP};
     rv_emit_store(e, H11, RV_HOT(temp[0]));
     rv_emit_store(e, HCX, RV_HOT(temp[2]));
     save_flags(e);
     for (unsigned n = 0; n < RV_COUNT(lost); n++)
         rv_emit_store(e, rv_xlate_host[lost[n]], rv_mem(HSP, RV_AT_GPR(lost[n])));
-    save_vec(e);
+    save_vec(e, wide);
     rv_emit_lea(e, HDI, rv_mem(HSP, -RV_SP_BIAS));
     rv_emit_lea(e, HSI, rv_mem(H10, 0));
     rv_emit_lea(e, HBX, rv_mem(HSP, 0));
@@ -172,18 +183,18 @@ static void emit_find(struct rv_emit *e, find_fn find, const uint8_t *otherwise)
 }
 
 /* r11: struct rv_out for leaving without having done anything, r10: where to go on. Keeps flags. */
-static void emit_load_vec(struct rv_emit *e, const uint8_t *leave) {
+static void emit_load_vec(struct rv_emit *e, const uint8_t *leave, bool wide) {
     rv_emit_load(e, HCX, RV_HOT(vec));
     rv_emit_lea(e, HCX, rv_mem(HCX, -RV_VEC_MEMORY));
     uint8_t *barred = rv_emit_unless_zero(e);
-    restore_vec(e);
+    restore_vec(e, wide);
     rv_emit_jmp_rm(e, rv_reg(H10));
     rv_patch(barred, e->p);
     rv_emit_lea(e, HCX, rv_mem(H11, 0));
     rv_patch(rv_emit_jmp(e), leave);
 }
 
-int rv_code_new(struct rv_xlate *x, struct rv_err *err) {
+int rv_code_new(struct rv_xlate *x, bool wide, struct rv_err *err) {
     int fd = memfd_create("translated", MFD_CLOEXEC);
     if (fd < 0) return rv_fail_errno(err, RV_E_HOST, "no memory for translated code");
     void *rw = MAP_FAILED, *rx = MAP_FAILED;
@@ -204,19 +215,19 @@ int rv_code_new(struct rv_xlate *x, struct rv_err *err) {
     emit_enter(&e);
     uint8_t *leave = e.p;
     x->leave = (size_t)(e.p - x->rw);
-    emit_leave(&e);
+    emit_leave(&e, wide);
     x->step = (size_t)(e.p - x->rw);
-    emit_step(&e, false);
+    emit_step(&e, false, wide);
     x->step_vec = (size_t)(e.p - x->rw);
-    emit_step(&e, true);
+    emit_step(&e, true, wide);
     x->find_step = (size_t)(e.p - x->rw);
-    emit_find(&e, rv_xlate_find, x->rw + x->step);
+    emit_find(&e, rv_xlate_find, x->rw + x->step, wide);
     x->find_leave = (size_t)(e.p - x->rw);
-    emit_find(&e, rv_xlate_find, leave);
+    emit_find(&e, rv_xlate_find, leave, wide);
     x->find_window = (size_t)(e.p - x->rw);
-    emit_find(&e, rv_xlate_window, leave);
+    emit_find(&e, rv_xlate_window, leave, wide);
     x->load_vec = (size_t)(e.p - x->rw);
-    emit_load_vec(&e, leave);
+    emit_load_vec(&e, leave, wide);
     x->cold = x->cold_used = COLD_FROM;
     x->start = x->used = ((size_t)(e.p - x->rw) + 63) & ~(size_t)63;
     return 0;

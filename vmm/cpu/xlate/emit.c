@@ -28,7 +28,22 @@ void rv_emit_modrm(struct rv_emit *e, unsigned reg, struct rv_rm rm) {
 
 static unsigned high(unsigned reg) { return reg != HNONE && reg >= 8; }
 
+/* The prefix in its three-byte form, which says everything. */
+static void put_vex(struct rv_emit *e, struct rv_enc enc, unsigned reg, struct rv_rm rm) {
+    unsigned x = rm.is_reg ? 0 : high(rm.index);
+    unsigned pp = enc.opsize ? 1 : enc.rep == 0xf3 ? 2 : enc.rep == 0xf2 ? 3 : 0;
+    rv_put8(e, 0xc4);
+    rv_put8(e, (!high(reg)) << 7 | (!x) << 6 | (!high(rm.base)) << 5 | enc.map);
+    rv_put8(e, (unsigned)enc.w << 7 | (~enc.vvvv & 15u) << 3 | (unsigned)enc.l << 2 | pp);
+}
+
 void rv_emit_insn(struct rv_emit *e, struct rv_enc enc, unsigned reg, struct rv_rm rm) {
+    if (enc.vex) {
+        put_vex(e, enc, reg, rm);
+        rv_put8(e, enc.opcode);
+        rv_emit_modrm(e, reg, rm);
+        return;
+    }
     if (enc.opsize) rv_put8(e, 0x66);
     if (enc.rep) rv_put8(e, enc.rep);
     unsigned rex = (unsigned)enc.w << 3 | high(reg) << 2 | high(rm.base);
@@ -41,24 +56,22 @@ void rv_emit_insn(struct rv_emit *e, struct rv_enc enc, unsigned reg, struct rv_
     rv_emit_modrm(e, reg, rm);
 }
 
-/* A three-byte VEX prefix with W set and L clear, map 0F38. */
-static void vex38(struct rv_emit *e, unsigned pp, unsigned reg, unsigned vvvv, struct rv_rm rm) {
-    unsigned x = rm.is_reg ? 0 : high(rm.index);
-    rv_put8(e, 0xc4);
-    rv_put8(e, (!high(reg)) << 7 | (!x) << 6 | (!high(rm.base)) << 5 | 2);
-    rv_put8(e, 0x80 | (~vvvv & 15) << 3 | pp);
+void rv_emit_vzero(struct rv_emit *e, bool all) {
+    rv_put8(e, 0xc5);
+    rv_put8(e, all ? 0xfc : 0xf8);
+    rv_put8(e, 0x77);
 }
 
 void rv_emit_pext(struct rv_emit *e, unsigned dst, unsigned src, struct rv_rm mask) {
-    vex38(e, 2, dst, src, mask);
-    rv_put8(e, 0xf5);
-    rv_emit_modrm(e, dst, mask);
+    struct rv_enc pext = {
+        .vex = true, .w = true, .rep = 0xf3, .map = 2, .opcode = 0xf5, .vvvv = (uint8_t)src};
+    rv_emit_insn(e, pext, dst, mask);
 }
 
 void rv_emit_shrx(struct rv_emit *e, unsigned dst, unsigned src, unsigned count) {
-    vex38(e, 3, dst, count, rv_reg(src));
-    rv_put8(e, 0xf7);
-    rv_emit_modrm(e, dst, rv_reg(src));
+    struct rv_enc shrx = {
+        .vex = true, .w = true, .rep = 0xf2, .map = 2, .opcode = 0xf7, .vvvv = (uint8_t)count};
+    rv_emit_insn(e, shrx, dst, rv_reg(src));
 }
 
 void rv_emit_load(struct rv_emit *e, unsigned reg, struct rv_rm from) {
@@ -71,10 +84,12 @@ void rv_emit_store(struct rv_emit *e, unsigned reg, struct rv_rm to) {
 }
 
 void rv_emit_lea(struct rv_emit *e, unsigned reg, struct rv_rm from) {
+    if (reg == H11) e->r11_written = true;
     rv_emit_insn(e, (struct rv_enc){.w = true, .opcode = 0x8d}, reg, from);
 }
 
 void rv_emit_imm(struct rv_emit *e, unsigned reg, uint64_t v) {
+    if (reg == H11) e->r11_written = true;
     if (v == (uint64_t)(int32_t)v) {
         rv_emit_insn(e, (struct rv_enc){.w = true, .opcode = 0xc7}, 0, rv_reg(reg));
         rv_put32(e, (uint32_t)v);

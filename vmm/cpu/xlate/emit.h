@@ -48,6 +48,10 @@ struct rv_enc {
     bool rex;    /* a REX prefix even when no bit of it is set: SPL, BPL, SIL, DIL */
     uint8_t map; /* 0 one byte, 1 0F, 2 0F38, 3 0F3A */
     uint8_t opcode;
+    /* A VEX prefix stands for all of these; w is VEX.W. */
+    bool vex;
+    bool l;       /* VEX.L: 256 bits */
+    uint8_t vvvv; /* a register; 0 where there is none */
 };
 
 static inline void rv_put8(struct rv_emit *e, unsigned v) { *e->p++ = (uint8_t)v; }
@@ -75,6 +79,8 @@ static inline struct rv_rm rv_sum(unsigned base, unsigned index, unsigned scale,
 void rv_emit_modrm(struct rv_emit *e, unsigned reg, struct rv_rm rm);
 /* A whole instruction but its immediate. */
 void rv_emit_insn(struct rv_emit *e, struct rv_enc enc, unsigned reg, struct rv_rm rm);
+/* VZEROUPPER, or with all VZEROALL. */
+void rv_emit_vzero(struct rv_emit *e, bool all);
 /* PEXT dst, src, rm and SHRX dst, src, count (64 bits). */
 void rv_emit_pext(struct rv_emit *e, unsigned dst, unsigned src, struct rv_rm mask);
 void rv_emit_shrx(struct rv_emit *e, unsigned dst, unsigned src, unsigned count);

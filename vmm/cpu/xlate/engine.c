@@ -128,7 +128,7 @@ static int xlate_create(struct rv_engine **out, struct rv_ram *ram, struct rv_cp
     if (r) return r;
     struct rv_interp *c = rv_interp_of(e);
     c->xlate = rv_alloc(sizeof *c->xlate);
-    r = rv_code_new(c->xlate, err);
+    r = rv_code_new(c->xlate, profile->v3, err);
     if (r) {
         xlate_destroy(e);
         return r;
@@ -139,6 +139,7 @@ static int xlate_create(struct rv_engine **out, struct rv_ram *ram, struct rv_cp
     c->hot.tlb_mask = (uint64_t)(RV_TLB_SIZE - 1) << RV_PAGE_SHIFT;
     c->hot.jump_mask = (uint64_t)(RV_JT_SIZE - 1) << RV_JT_LOW;
     c->hot.align_mask = RV_PAGE_MASK | 15;
+    c->hot.align32_mask = RV_PAGE_MASK | 31;
     c->hot.mxcsr = 0x1f80;
     c->xlate->hot = HOT;
     c->hooks = &hooks;

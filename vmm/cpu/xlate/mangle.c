@@ -84,6 +84,12 @@ static bool copied_two_byte(const ZydisDecodedInstruction *z) {
 static bool is_xmm(const ZydisDecodedOperand *o) {
     return o->reg.value >= ZYDIS_REGISTER_XMM0 && o->reg.value <= ZYDIS_REGISTER_XMM15;
 }
+static bool is_ymm(const ZydisDecodedOperand *o) {
+    return o->reg.value >= ZYDIS_REGISTER_YMM0 && o->reg.value <= ZYDIS_REGISTER_YMM15;
+}
+static bool is_vex(const ZydisDecodedInstruction *z) {
+    return z->encoding == ZYDIS_INSTRUCTION_ENCODING_VEX;
+}
 static bool is_gpr(const ZydisDecodedOperand *o) {
     switch (ZydisRegisterGetClass(o->reg.value)) {
     case ZYDIS_REGCLASS_GPR8:
@@ -100,24 +106,37 @@ bool rv_is_vec(const struct rv_decode *d) {
     case ZYDIS_ISA_EXT_SSE2:
     case ZYDIS_ISA_EXT_SSE3:
     case ZYDIS_ISA_EXT_SSSE3:
-    case ZYDIS_ISA_EXT_SSE4: break;
+    case ZYDIS_ISA_EXT_SSE4:
+    case ZYDIS_ISA_EXT_AVX:
+    case ZYDIS_ISA_EXT_AVX2: /* not the gathers, which go by elements */
+    case ZYDIS_ISA_EXT_F16C:
+    case ZYDIS_ISA_EXT_FMA: break;
     default: return false;
     }
     switch (d->z.mnemonic) {
     case ZYDIS_MNEMONIC_CVTPI2PS: /* without an mm register it still is MMX's */
     case ZYDIS_MNEMONIC_CVTPI2PD:
     case ZYDIS_MNEMONIC_MASKMOVDQU: /* memory at RDI */
-    case ZYDIS_MNEMONIC_PCMPESTRI:  /* these write ECX */
+    case ZYDIS_MNEMONIC_VMASKMOVDQU:
+    case ZYDIS_MNEMONIC_VMASKMOVPS: /* what is not chosen must not be accessed */
+    case ZYDIS_MNEMONIC_VMASKMOVPD:
+    case ZYDIS_MNEMONIC_VPMASKMOVD:
+    case ZYDIS_MNEMONIC_VPMASKMOVQ:
+    case ZYDIS_MNEMONIC_PCMPESTRI: /* these write ECX */
     case ZYDIS_MNEMONIC_PCMPISTRI:
+    case ZYDIS_MNEMONIC_VPCMPESTRI:
+    case ZYDIS_MNEMONIC_VPCMPISTRI:
     case ZYDIS_MNEMONIC_POPCNT:
     case ZYDIS_MNEMONIC_CRC32: return false;
+    case ZYDIS_MNEMONIC_VZEROUPPER:
+    case ZYDIS_MNEMONIC_VZEROALL: return true;
     default: break;
     }
     bool xmm = false;
     for (unsigned n = 0; n < d->z.operand_count; n++) {
         const ZydisDecodedOperand *o = &d->op[n];
         if (o->type != ZYDIS_OPERAND_TYPE_REGISTER) continue;
-        if (is_xmm(o))
+        if (is_xmm(o) || is_ymm(o))
             xmm = true;
         else if (ZydisRegisterGetClass(o->reg.value) == ZYDIS_REGCLASS_MMX)
             return false;
@@ -127,9 +146,10 @@ bool rv_is_vec(const struct rv_decode *d) {
 
 static bool copied(const struct rv_decode *d) {
     const ZydisDecodedInstruction *z = &d->z;
-    if (z->encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY) return false;
     if (rv_is_vec(d)) return true;
-    if (z->mnemonic == ZYDIS_MNEMONIC_CRC32) return true;
+    if (is_vex(z))
+        return z->meta.isa_ext == ZYDIS_ISA_EXT_BMI1 || z->meta.isa_ext == ZYDIS_ISA_EXT_BMI2;
+    if (z->mnemonic == ZYDIS_MNEMONIC_CRC32 || z->mnemonic == ZYDIS_MNEMONIC_MOVBE) return true;
     if (z->mnemonic == ZYDIS_MNEMONIC_MOVSXD && z->operand_width == 16) return false;
     if (z->opcode_map == ZYDIS_OPCODE_MAP_DEFAULT) return copied_one_byte(z);
     return z->opcode_map == ZYDIS_OPCODE_MAP_0F && copied_two_byte(z);
@@ -139,7 +159,7 @@ static bool copied(const struct rv_decode *d) {
 
 struct operand {
     const ZydisDecodedOperand *o; /* NULL: absent */
-    bool vec, high, low8;         /* an xmm register; AH, BH, DH; a byte register */
+    bool vec, high, low8;         /* an xmm or ymm register; AH, BH, DH; a byte register */
     bool spilled, written;
     unsigned guest; /* number; of AH.. as in RAX.. */
     unsigned host;
@@ -147,9 +167,9 @@ struct operand {
 
 static bool classify(struct operand *p) {
     ZydisRegister r = p->o->reg.value;
-    if (is_xmm(p->o)) {
+    if (is_xmm(p->o) || is_ymm(p->o)) {
         p->vec = true;
-        p->host = p->guest = (unsigned)(r - ZYDIS_REGISTER_XMM0);
+        p->host = p->guest = (unsigned)ZydisRegisterGetId(r);
         return true;
     }
     if (!is_gpr(p->o)) return false;
@@ -169,7 +189,7 @@ static bool classify(struct operand *p) {
 }
 
 struct copy {
-    struct operand reg, rm, op; /* ModRM.reg, ModRM.rm or the opcode's low bits */
+    struct operand reg, rm, op, v; /* ModRM.reg, ModRM.rm, the opcode's low bits, VEX.vvvv */
     const ZydisDecodedOperand *mem;
     bool by_cl;
 };
@@ -189,6 +209,8 @@ static bool operands(const struct rv_decode *d, struct copy *k) {
         case ZYDIS_OPERAND_ENCODING_MODRM_REG: k->reg.o = o; break;
         case ZYDIS_OPERAND_ENCODING_MODRM_RM: k->rm.o = o; break;
         case ZYDIS_OPERAND_ENCODING_OPCODE: k->op.o = o; break;
+        case ZYDIS_OPERAND_ENCODING_NDSNDD: k->v.o = o; break;
+        case ZYDIS_OPERAND_ENCODING_IS4: break; /* in the immediate, the same on the host */
         default:
             if (is_gpr(o)) {
                 if (o->reg.value == ZYDIS_REGISTER_CL)
@@ -204,24 +226,46 @@ static bool operands(const struct rv_decode *d, struct copy *k) {
         }
     }
     return (!k->reg.o || classify(&k->reg)) && (!k->rm.o || classify(&k->rm)) &&
-           (!k->op.o || classify(&k->op));
+           (!k->op.o || classify(&k->op)) && (!k->v.o || classify(&k->v));
 }
 
 bool rv_is_unaligned(const ZydisDecodedInstruction *z) {
     switch (z->mnemonic) {
+    case ZYDIS_MNEMONIC_VMOVAPS:
+    case ZYDIS_MNEMONIC_VMOVAPD:
+    case ZYDIS_MNEMONIC_VMOVDQA:
+    case ZYDIS_MNEMONIC_VMOVNTDQ:
+    case ZYDIS_MNEMONIC_VMOVNTDQA:
+    case ZYDIS_MNEMONIC_VMOVNTPD:
+    case ZYDIS_MNEMONIC_VMOVNTPS: return false;
     case ZYDIS_MNEMONIC_MOVUPS:
     case ZYDIS_MNEMONIC_MOVUPD:
     case ZYDIS_MNEMONIC_MOVDQU:
     case ZYDIS_MNEMONIC_LDDQU:
     case ZYDIS_MNEMONIC_PCMPESTRM:
     case ZYDIS_MNEMONIC_PCMPISTRM: return true;
-    default: return false;
+    default: return is_vex(z);
     }
 }
 
 static struct rv_enc encoding(const struct rv_decode *d) {
     const ZydisDecodedInstruction *z = &d->z;
     struct rv_enc enc = {.w = z->raw.rex.W, .opcode = z->opcode};
+    switch (z->opcode_map) {
+    case ZYDIS_OPCODE_MAP_0F: enc.map = 1; break;
+    case ZYDIS_OPCODE_MAP_0F38: enc.map = 2; break;
+    case ZYDIS_OPCODE_MAP_0F3A: enc.map = 3; break;
+    default: enc.map = 0;
+    }
+    if (is_vex(z)) {
+        static const uint8_t rep[] = {0, 0, 0xf3, 0xf2};
+        enc.vex = true;
+        enc.w = z->raw.vex.W;
+        enc.l = z->raw.vex.L;
+        enc.opsize = z->raw.vex.pp == 1;
+        enc.rep = rep[z->raw.vex.pp];
+        return enc;
+    }
     bool vec = rv_is_vec(d);
     for (unsigned n = 0; n < z->raw.prefix_count; n++) {
         uint8_t v = z->raw.prefixes[n].value;
@@ -230,12 +274,6 @@ static struct rv_enc encoding(const struct rv_decode *d) {
         if (v == 0x66 && vec && mandatory) enc.opsize = true;
     }
     if (!vec) enc.opsize = z->operand_width == 16;
-    switch (z->opcode_map) {
-    case ZYDIS_OPCODE_MAP_0F: enc.map = 1; break;
-    case ZYDIS_OPCODE_MAP_0F38: enc.map = 2; break;
-    case ZYDIS_OPCODE_MAP_0F3A: enc.map = 3; break;
-    default: enc.map = 0;
-    }
     /* CRC32's operand size is that of its source. */
     if (z->mnemonic == ZYDIS_MNEMONIC_CRC32) {
         enc.rep = 0xf2;
@@ -297,6 +335,10 @@ bool rv_mangle(struct rv_translation *t) {
     struct copy k;
     if (!copied(d) || !operands(d, &k)) return false;
     struct rv_enc enc = encoding(d);
+    if (d->z.raw.modrm.offset == 0 && enc.vex) {
+        rv_emit_vzero(e, enc.l);
+        return true;
+    }
     if (d->z.raw.modrm.offset == 0) return !k.mem && copy_plain(t, &k, enc);
     if (!k.mem && !k.rm.o) return false;
     if (k.mem && k.by_cl && k.reg.spilled) return false;
@@ -310,21 +352,28 @@ bool rv_mangle(struct rv_translation *t) {
         unsigned size = k.mem->size / 8;
         unsigned how =
             k.mem->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE ? RV_HOW_WRITE : RV_HOW_READ;
-        if (t->vec && rv_is_vec(d) && size == 16 && !rv_is_unaligned(&d->z)) how |= RV_HOW_ALIGNED;
-        if (size == 0 || size > 16 || !rv_operand(t, size, how, &rm)) return false;
+        if (t->vec && rv_is_vec(d) && size >= 16 && !rv_is_unaligned(&d->z)) how |= RV_HOW_ALIGNED;
+        if (size == 0 || size > 32 || !rv_operand(t, size, how, &rm)) return false;
         if (high) {
             rv_emit_lea(e, HCX, rm);
             rm = rv_mem(HCX, 0);
         }
         if (k.by_cl) rv_emit_lea(e, HCX, rv_mem(H8, 0));
+        if (k.v.spilled) {
+            rv_emit_lea(e, H11, rm);
+            rm = rv_mem(H11, 0);
+            fetch_spilled(t, &k.v, H10);
+        }
         fetch_spilled(t, &k.reg, HCX);
     } else {
         fetch_spilled(t, &k.rm, H10);
         fetch_spilled(t, &k.reg, H11);
+        fetch_spilled(t, &k.v, HCX);
         if (k.by_cl) rv_emit_lea(e, HCX, rv_mem(H8, 0));
         rm = rv_reg(k.rm.host);
     }
     enc.rex = needs_rex(&k.reg) || needs_rex(&k.rm);
+    if (k.v.o) enc.vvvv = (uint8_t)k.v.host;
     if (rotates_many(d)) {
         if (high && k.mem) return false;
         rv_emit_imm(e, HCX, d->z.raw.imm[0].value.u & 0xff);
@@ -335,6 +384,7 @@ bool rv_mangle(struct rv_translation *t) {
     }
     rv_emit_insn(e, enc, k.reg.o ? k.reg.host : d->z.raw.modrm.reg, rm);
     put_immediate(t);
+    store_spilled(t, &k.v); /* first: MULX to twice the same register leaves the upper half */
     store_spilled(t, &k.reg);
     store_spilled(t, &k.rm); /* last: XADD of a register with itself leaves the sum */
     return true;

@@ -20,7 +20,7 @@ struct rv_rm rv_access(struct rv_translation *t, unsigned va, unsigned size, uns
     rv_emit_load(e, HCX, rv_sum(HSP, HCX, 3, at + (int32_t)offsetof(struct rv_tlbe, tag)));
     if (how & RV_HOW_ALIGNED) {
         rv_emit_lea(e, HCX, rv_sum(va, HCX, 0, 0));
-        rv_emit_pext(e, HCX, HCX, RV_HOT(align_mask));
+        rv_emit_pext(e, HCX, HCX, size == 32 ? RV_HOT(align32_mask) : RV_HOT(align_mask));
     } else {
         rv_emit_lea(e, HCX, rv_sum(va, HCX, 0, (int32_t)size - 1));
         rv_emit_shrx(e, HCX, HCX, HSP);
@@ -36,7 +36,7 @@ static bool fixed(struct rv_translation *t, uint64_t va, unsigned size, unsigned
                   struct rv_rm *out) {
     struct rv_emit *e = &t->e;
     if ((va & 0xfff) + size > RV_PAGE_SIZE) return false;
-    if ((how & RV_HOW_ALIGNED) && va & 15) return false;
+    if ((how & RV_HOW_ALIGNED) && va & (size - 1)) return false;
     uint64_t page = va & RV_PAGE_MASK;
     int32_t at = table(t, how) + (int32_t)sizeof(struct rv_tlbe) *
                                      (int32_t)(va >> RV_PAGE_SHIFT & (RV_TLB_SIZE - 1));

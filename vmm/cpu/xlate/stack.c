@@ -51,9 +51,9 @@ void rv_stack_note(struct rv_translation *t) {
     for (unsigned n = 0; n < d->z.operand_count; n++) {
         const ZydisDecodedOperand *o = &d->op[n];
         if (o->type != ZYDIS_OPERAND_TYPE_MEMORY || o->mem.type != ZYDIS_MEMOP_TYPE_MEM ||
-            o->encoding != ZYDIS_OPERAND_ENCODING_MODRM_RM || o->size == 0 || o->size > 128)
+            o->encoding != ZYDIS_OPERAND_ENCODING_MODRM_RM || o->size == 0 || o->size > 256)
             continue;
-        if (o->size == 128 && !rv_is_unaligned(&d->z)) continue;
+        if (o->size >= 128 && !rv_is_unaligned(&d->z)) continue;
         take(t, i->disp, o->size / 8u);
     }
 }

@@ -51,7 +51,7 @@ void rv_slow(struct rv_translation *t, uint8_t *jump);
 
 /* ---- memory.c: writes code that keeps flags and leaves rcx free ---- */
 
-enum rv_access_how { RV_HOW_READ, RV_HOW_WRITE, RV_HOW_ALIGNED = 2 /* 16 bytes, or #GP */ };
+enum rv_access_how { RV_HOW_READ, RV_HOW_WRITE, RV_HOW_ALIGNED = 2 /* 16 or 32 bytes, or #GP */ };
 
 /* The host's address of the memory operand of the instruction in hand, for an access of size
  * bytes, after a look into the TLB. Uses rcx, r10 and r11, and the result uses r11 and may use r10.
@@ -82,7 +82,7 @@ bool rv_on_stack(const struct rv_translation *t);
 /* Copies the instruction in hand with its operands replaced. False when it cannot be copied. */
 bool rv_mangle(struct rv_translation *t);
 bool rv_is_vec(const struct rv_decode *d);
-/* Takes a 16-byte memory operand wherever it lies. */
+/* Takes a memory operand of 16 bytes or more wherever it lies. */
 bool rv_is_unaligned(const ZydisDecodedInstruction *z);
 
 #endif

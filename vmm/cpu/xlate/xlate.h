@@ -38,9 +38,9 @@ _Static_assert(RV_SP_BIAS - 128 <= (int)offsetof(struct rv_interp, hot.tlb_mask)
 
 /* Where the x87, MMX and SSE state is. */
 enum rv_vec_state {
-    RV_VEC_LIVE = 0,   /* xmm and MXCSR are in the host's registers */
-    RV_VEC_MEMORY = 1, /* in x.fx */
-    RV_VEC_BARRED = 2, /* in x.fx, and SSE instructions must be interpreted: they raise something */
+    RV_VEC_LIVE = 0,   /* xmm or ymm and MXCSR are in the host's registers */
+    RV_VEC_MEMORY = 1, /* in x.fx and x.ymmh */
+    RV_VEC_BARRED = 2, /* there, and SSE instructions must be interpreted: they raise something */
 };
 
 /* Jump tables, one a set, behind struct rv_interp: linear address -> translated code. An entry
@@ -116,7 +116,8 @@ struct rv_xlate {
 
 /* ---- code.c ---- */
 
-int rv_code_new(struct rv_xlate *x, struct rv_err *err);
+/* wide: vector registers have 256 bits. */
+int rv_code_new(struct rv_xlate *x, bool wide, struct rv_err *err);
 void rv_code_free(struct rv_xlate *x);
 static inline const uint8_t *rv_code_rx(const struct rv_xlate *x, const uint8_t *rw) {
     return x->rx + (rw - x->rw);
