@@ -225,14 +225,14 @@ struct rv_hot {
     uint64_t tlb_mask;   /* the bits of a linear address that choose a TLB entry */
     uint64_t jump_mask;  /* and a jump table's */
     uint64_t align_mask; /* of a sum of tag and address: not zero unless hit and 16-byte aligned */
-    uint64_t align32_mask; /* 32-byte aligned */
-    int64_t left;          /* instructions until the engine must stop, this block's taken off */
-    uint64_t temp[3];      /* of one instruction's translation, or of leaving */
-    uint64_t vec;          /* enum rv_vec_state */
-    uint64_t host_sp;      /* the host's stack while translated code runs */
-    uint64_t mxcsr;        /* what our own code runs with */
-    uint64_t *counts;      /* of the address space; see count.h */
+    int64_t left;        /* instructions until the engine must stop, this block's taken off */
+    uint64_t temp[3];    /* of one instruction's translation, or of leaving */
+    uint64_t vec;        /* enum rv_vec_state */
+    uint64_t host_sp;    /* the host's stack while translated code runs */
+    uint64_t mxcsr;      /* what our own code runs with */
+    uint64_t *counts;    /* of the address space; see count.h */
     struct rv_window window[RV_TLB_NEVER];
+    uint64_t align32_mask; /* as align_mask, 32-byte aligned */
 };
 
 struct rv_interp {
