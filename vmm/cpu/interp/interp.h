@@ -104,7 +104,8 @@ struct rv_block {
     uint8_t flow;   /* how it ends: enum rv_flow */
     bool plain;     /* not to be translated: it is not worth it, or not possible */
     bool no_window; /* its stack is where none can be, again and again */
-    uint8_t heat;   /* how often it was interpreted where it could have been translated */
+    uint8_t heat;   /* how often it was interpreted where it could have been translated, */
+    uint8_t ahead;  /* and how often it went on to what lies behind it then */
     rv_op first_op; /* watched: what insn[0].op stands for */
     /* Where this block went last: [1] to the instruction behind it, [0] elsewhere. Counts while
      * epoch is the cache's, that is, no block was forgotten since. */
@@ -118,6 +119,7 @@ struct rv_block {
     struct rv_block *watched_next, **watched_at; /* among the watched ones */
     struct rv_block *all_next, **all_at;         /* among all */
     struct rv_tb *tb[RV_TLB_SETS];               /* more about its translations */
+    struct rv_part *part_of;                     /* translations that begin with another block */
     struct rv_block **one; /* a block for each instruction alone, where there was need */
     uint32_t number[2];    /* what it is counted under, [1] in user mode; 0: none yet */
     uint32_t trust;        /* c->trust when its bytes were last known to be these */

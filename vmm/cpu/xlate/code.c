@@ -124,13 +124,15 @@ static void emit_leave(struct rv_emit *e, bool wide) {
     emit_return(e);
 }
 
-/* rcx: struct rv_insn, r10: where translated code goes on. */
+/* rcx: struct rv_insn, r10: where translated code goes on, r11: instructions in the parts behind.
+ */
 static void emit_step(struct rv_emit *e, bool with_vec, bool wide) {
     rv_emit_store(e, H10, RV_HOT(temp[0]));
     save(e, wide);
     rv_emit_lea(e, HDI, rv_mem(HSP, -RV_SP_BIAS));
     rv_emit_lea(e, HSI, rv_mem(HCX, 0));
     rv_emit_imm(e, HDX, with_vec);
+    rv_emit_lea(e, HCX, rv_mem(H11, 0));
     rv_emit_lea(e, HBX, rv_mem(HSP, 0));
     rv_emit_load(e, HSP, RV_HOT(host_sp));
     rv_emit_imm(e, HAX, (uint64_t)(uintptr_t)&rv_xlate_step);

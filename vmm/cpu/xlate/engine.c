@@ -27,10 +27,14 @@ static bool enter(struct rv_interp *c, struct rv_block *b, rv_icount until) {
     struct rv_xlate *x = c->xlate;
     unsigned set = (unsigned)(c->tlb - c->tlbs);
     if (!(c->mode & RV_MODE_64) || b->plain || b->watched || set == RV_TLB_NEVER) return false;
+    struct rv_block *warmed = x->warming;
+    x->warming = NULL;
+    if (warmed && b->va == warmed->va + warmed->len) warmed->ahead++;
     struct rv_tb *tb = b->tb[set];
     if (rv_unlikely(!tb)) {
         if (b->heat < x->hot) {
             b->heat++;
+            x->warming = b;
             return false;
         }
         tb = rv_translate(c, b);
@@ -62,8 +66,9 @@ static bool enter(struct rv_interp *c, struct rv_block *b, rv_icount until) {
         if (out->jump) x->last = out;
         break;
     case RV_OUT_COUNT:
-        c->x.icount -= out->tb->b->n;
+        c->x.icount -= out->tb->n;
         c->x.rip = out->tb->b->va;
+        x->refused = out->tb->b; /* there may be enough left for its first part */
         break;
     case RV_OUT_VEC:
         c->x.rip = out->tb->b->va;
@@ -72,7 +77,6 @@ static bool enter(struct rv_interp *c, struct rv_block *b, rv_icount until) {
     case RV_OUT_STACK: {
         struct rv_block *refused = out->tb->b;
         c->x.rip = refused->va;
-        if (c->hot.left < refused->n) break;
         if (refused->no_window) rv_unlink_tb(c, out->tb);
         x->refused = refused;
         break;
@@ -83,6 +87,8 @@ static bool enter(struct rv_interp *c, struct rv_block *b, rv_icount until) {
 }
 
 static void forgotten(struct rv_interp *c, struct rv_block *b) {
+    if (c->xlate->warming == b) c->xlate->warming = NULL;
+    while (b->part_of) rv_unlink_tb(c, b->part_of->tb);
     for (unsigned s = 0; s < RV_TLB_SETS; s++)
         if (b->tb[s]) rv_unlink_tb(c, b->tb[s]);
 }

@@ -29,9 +29,14 @@ void rv_unlink_tb(struct rv_interp *c, struct rv_tb *tb) {
         rv_patch(out->jump, out->stub);
         unlink_out(out);
     }
-    for (unsigned k = 0; k < RV_COUNT(tb->out); k++) {
-        unlink_out(&tb->out[k]);
-        if (c->xlate->last == &tb->out[k]) c->xlate->last = NULL;
+    unlink_out(&tb->on);
+    if (c->xlate->last && c->xlate->last->tb == tb) c->xlate->last = NULL;
+    for (unsigned k = 0; k < tb->parts; k++) {
+        struct rv_part *p = &tb->part[k];
+        unlink_out(&p->away);
+        if (k == 0) continue;
+        *p->prev = p->next;
+        if (p->next) p->next->prev = p->prev;
     }
     if (c->xlate->refused == tb->b) c->xlate->refused = NULL;
     unsigned n = rv_jt_index(tb->b->va);

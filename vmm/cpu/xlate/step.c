@@ -35,8 +35,8 @@ const uint8_t *rv_xlate_find(struct rv_interp *c, uint64_t va) {
 
 const uint8_t *rv_xlate_window(struct rv_interp *c, uint64_t out) {
     struct rv_tb *tb = ((const struct rv_out *)(uintptr_t)out)->tb;
-    c->hot.left += tb->b->n;
-    if (c->hot.left < tb->b->n) return NULL;
+    c->hot.left += tb->n;
+    if (c->hot.left < (int64_t)tb->n) return NULL;
     uint64_t first = c->x.gpr[RV_RSP] + (uint64_t)tb->low;
     uint64_t last = c->x.gpr[RV_RSP] + (uint64_t)tb->high - 1;
     const struct rv_tlbe *e = rv_tlb_at(c->tlbs[tb->set].w, first);
@@ -51,10 +51,11 @@ const uint8_t *rv_xlate_window(struct rv_interp *c, uint64_t out) {
     return NULL;
 }
 
-uint64_t rv_xlate_step(struct rv_interp *c, const struct rv_insn *i, uint64_t with_vec) {
+uint64_t rv_xlate_step(struct rv_interp *c, const struct rv_insn *i, uint64_t with_vec,
+                       uint64_t rest) {
     struct rv_block *b = block_of(i);
     bool last = i->flags & RV_I_END;
-    rv_icount from = c->xlate->until - (rv_icount)(c->hot.left + b->n); /* the block's */
+    rv_icount from = c->xlate->until - ((rv_icount)c->hot.left + b->n + rest); /* the block's */
     c->end_icount = from + i->at + 1;
     /* Alone, an operation may do everything: reach devices, change code and page tables. What
      * translated code relies on is looked at afterwards. */

@@ -1,5 +1,5 @@
-/* One block: a look whether it may run, its instructions one by one, the ways out, and elsewhere
- * what runs rarely. */
+/* One block, with those that usually follow it: a look whether it may run, its instructions one by
+ * one, the ways out, and elsewhere what runs rarely. */
 #include "vmm/cpu/xlate/translate.h"
 
 #include <stdlib.h>
@@ -31,7 +31,7 @@ static void cold(struct rv_translation *t, struct rv_cold k) {
 }
 
 void rv_slow(struct rv_translation *t, uint8_t *jump) {
-    cold(t, (struct rv_cold){.kind = RV_COLD_STEP, .jump = jump, .i = t->i});
+    cold(t, (struct rv_cold){.kind = RV_COLD_STEP, .jump = jump, .i = t->i, .rest = t->rest});
 }
 
 /* ---- ways out ---- */
@@ -41,7 +41,10 @@ void rv_slow(struct rv_translation *t, uint8_t *jump) {
 static void way_out(struct rv_translation *t, struct rv_out *out, uint64_t va, uint8_t *jump) {
     bool here = !((va ^ t->b->va) & RV_PAGE_MASK);
     *out = (struct rv_out){.how = RV_OUT_JUMP, .va = va, .tb = t->tb, .jump = here ? jump : NULL};
-    cold(t, (struct rv_cold){.kind = here ? RV_COLD_OUT : RV_COLD_TABLE, .jump = jump, .out = out});
+    cold(t, (struct rv_cold){.kind = here ? RV_COLD_OUT : RV_COLD_TABLE,
+                             .jump = jump,
+                             .out = out,
+                             .rest = t->rest});
 }
 
 /* Goes where the jump table says for out->va; jumps to the returned rel32 when it says nothing. */
@@ -201,15 +204,19 @@ static bool special(struct rv_translation *t, bool *ended) {
     struct rv_emit *e = &t->e;
     uint64_t next = t->b->va + i->off + i->len;
     int cc = condition(i->op);
-    *ended = i->flags & RV_I_END;
-    if (cc >= 0) {
-        way_out(t, &t->tb->out[0], i->imm, rv_emit_jcc(e, (unsigned)cc));
-        way_out(t, &t->tb->out[1], next, rv_emit_jmp(e));
+    bool goes_on = t->part + 1 < t->parts; /* into the next part */
+    struct rv_out *away = &t->tb->part[t->part].away;
+    *ended = (i->flags & RV_I_END) && !goes_on;
+    if (cc >= 0 && goes_on && t->jumps[t->part]) {
+        way_out(t, away, next, rv_emit_jcc(e, (unsigned)cc ^ 1));
+    } else if (cc >= 0) {
+        way_out(t, away, i->imm, rv_emit_jcc(e, (unsigned)cc));
+        if (!goes_on) way_out(t, &t->tb->on, next, rv_emit_jmp(e));
     } else if (i->op == rv_op_jmp64) {
-        way_out(t, &t->tb->out[0], i->imm, rv_emit_jmp(e));
+        if (!goes_on) way_out(t, away, i->imm, rv_emit_jmp(e));
     } else if (i->op == rv_op_call64) {
         push_imm(t, next);
-        way_out(t, &t->tb->out[0], i->imm, rv_emit_jmp(e));
+        way_out(t, away, i->imm, rv_emit_jmp(e));
     } else if (i->op == rv_op_ret64) {
         ret(t);
     } else if (i->op == rv_op_jmp_ind64) {
@@ -277,10 +284,18 @@ static void address_of(struct rv_emit *e, unsigned reg, const uint8_t *target) {
     rv_patch(e->p - 4, target);
 }
 
+/* What a way out of the middle gives back of what was taken off `left` at the beginning. */
+static void give_back(struct rv_emit *e, unsigned n) {
+    rv_emit_load(e, HCX, RV_HOT(left));
+    rv_emit_lea(e, HCX, rv_mem(HCX, (int32_t)n));
+    rv_emit_store(e, HCX, RV_HOT(left));
+}
+
 static void write_cold(struct rv_translation *t, const struct rv_cold *k) {
     struct rv_emit *e = &t->e;
     struct rv_xlate *x = t->c->xlate;
     rv_patch(k->jump, e->p);
+    if (k->out && k->rest) give_back(e, k->rest);
     switch (k->kind) {
     case RV_COLD_FIND:
         rv_emit_imm(e, HCX, (uint64_t)(uintptr_t)k->i);
@@ -290,6 +305,7 @@ static void write_cold(struct rv_translation *t, const struct rv_cold *k) {
     case RV_COLD_STEP: {
         rv_emit_imm(e, HCX, (uint64_t)(uintptr_t)k->i);
         address_of(e, H10, k->back);
+        rv_emit_imm(e, H11, k->rest);
         rv_patch(rv_emit_jmp(e), x->rw + (t->vec ? x->step_vec : x->step));
         break;
     }
@@ -311,6 +327,11 @@ static void write_cold(struct rv_translation *t, const struct rv_cold *k) {
         rv_patch(rv_emit_jmp(e), x->rw + x->find_window);
         break;
     case RV_COLD_OUT:
+        if (k->rest) {
+            /* The jump to be patched is the one behind what is given back. */
+            k->out->jump = rv_emit_jmp(e);
+            rv_patch(k->out->jump, e->p);
+        }
         k->out->stub = e->p;
         rv_emit_imm(e, HCX, (uint64_t)(uintptr_t)k->out);
         rv_patch(rv_emit_jmp(e), x->rw + x->leave);
@@ -351,7 +372,7 @@ static void look_at_window(struct rv_translation *t) {
 /* Vector registers in the host's, the stack at hand, and enough left to run the whole block. */
 static void prologue(struct rv_translation *t) {
     struct rv_emit *e = &t->e;
-    struct rv_out *count = &t->tb->out[2], *vec = &t->tb->out[3];
+    struct rv_out *count = &t->tb->refuse, *vec = &t->tb->barred;
     *count = (struct rv_out){.how = t->window ? RV_OUT_STACK : RV_OUT_COUNT, .tb = t->tb};
     *vec = (struct rv_out){.how = RV_OUT_VEC, .tb = t->tb};
     if (t->vec) {
@@ -361,7 +382,7 @@ static void prologue(struct rv_translation *t) {
     }
     if (t->window) look_at_window(t);
     rv_emit_load(e, HCX, RV_HOT(left));
-    rv_emit_lea(e, HCX, rv_mem(HCX, -(int32_t)t->b->n));
+    rv_emit_lea(e, HCX, rv_mem(HCX, -(int32_t)t->tb->n));
     rv_emit_store(e, HCX, RV_HOT(left));
     /* Its upper half is not zero when it is negative. */
     rv_emit_insn(e, (struct rv_enc){.opcode = 0x8b}, HCX, rv_mem(HSP, RV_AT(hot.left) + 4));
@@ -381,34 +402,120 @@ static bool decode(struct rv_translation *t, ZydisDecoder *z, const uint8_t *byt
     return ZYAN_SUCCESS(ZydisDecoderDecodeFull(z, d->bytes, size - i->off, &d->z, d->op));
 }
 
-static void write_block(struct rv_translation *t, const uint8_t *bytes) {
-    struct rv_block *b = t->b;
-    ZydisDecoder z;
-    rv_decode_init(t->c, &z);
-    rv_stack_begin(t);
-    for (unsigned n = 0; n < b->n; n++) {
-        t->i = &b->insn[n];
-        bool valid = decode(t, &z, bytes, b->len, t->i);
-        if (valid && rv_is_vec(&t->d)) t->vec = true;
-        if (valid && !b->no_window) rv_stack_note(t);
-        rv_stack_follow(t, valid);
+/* ---- which blocks ---- */
+
+/* Where a block mostly goes from its conditional jump; false when too little is known. Eagerly: one
+ * of both, so that tests meet every way. */
+static bool way_on(const struct rv_xlate *x, const struct rv_block *b, bool *jumps) {
+    *jumps = x->hot == 0 ? b->va & 1 : 2u * b->ahead < b->heat;
+    return x->hot == 0 || b->heat >= x->hot / 4;
+}
+
+/* The block at va in b's page, if it is known: decoding may have to make room, and forget b.
+ * Eagerly it is decoded, if its first instruction cannot reach into the next page. */
+static struct rv_block *block_at(struct rv_interp *c, const struct rv_block *b, uint64_t va) {
+    struct rv_block *next = rv_block_known(c, va, (b->pa & RV_PAGE_MASK) | (va & 0xfff));
+    if (!next && c->xlate->hot == 0 && (va & 0xfff) < RV_PAGE_SIZE - 15)
+        next = rv_block_find(c, va);
+    return next;
+}
+
+static bool is_part(const struct rv_translation *t, const struct rv_block *b) {
+    for (unsigned k = 0; k < t->parts; k++)
+        if (t->blocks[k] == b) return true;
+    return false;
+}
+
+/* Takes the blocks that usually follow, in the same page: what maps one of them maps all. */
+static void choose(struct rv_translation *t) {
+    struct rv_interp *c = t->c;
+    struct rv_block *b = t->blocks[0];
+    unsigned n = b->n;
+    t->parts = 1;
+    /* Counts are kept by block. */
+    while (!c->count && t->parts < RV_PARTS) {
+        const struct rv_block *from = t->blocks[t->parts - 1];
+        const struct rv_insn *last = &from->insn[from->n - 1];
+        bool *jumps = &t->jumps[t->parts - 1];
+        if (condition(last->op) >= 0) {
+            if (!way_on(c->xlate, from, jumps)) break;
+        } else if (last->op == rv_op_jmp64) {
+            *jumps = true;
+        } else {
+            break;
+        }
+        uint64_t va = *jumps ? last->imm : from->va + from->len;
+        if ((va ^ b->va) & RV_PAGE_MASK) break;
+        struct rv_block *next = block_at(c, b, va);
+        if (!next || next->crosses || next->watched || next->plain || is_part(t, next) ||
+            n + next->n > RV_BLOCK_INSNS)
+            break;
+        n += next->n;
+        t->blocks[t->parts++] = next;
     }
-    t->window = t->tb->high > t->tb->low;
-    prologue(t);
+}
+
+/* ---- all of it ---- */
+
+/* First pass: what the beginning has to look at. */
+static void survey(struct rv_translation *t, ZydisDecoder *z, const uint8_t *page) {
+    struct rv_tb *tb = t->tb;
     rv_stack_begin(t);
+    for (unsigned k = 0; k < t->parts; k++) {
+        struct rv_tb before = {.low = tb->low, .high = tb->high};
+        bool vec = false;
+        t->b = t->blocks[k];
+        for (unsigned n = 0; n < t->b->n; n++) {
+            t->i = &t->b->insn[n];
+            bool valid = decode(t, z, page + (t->b->pa & 0xfff), t->b->len, t->i);
+            if (valid && rv_is_vec(&t->d)) vec = true;
+            if (valid && !tb->b->no_window) rv_stack_note(t);
+            rv_stack_follow(t, valid);
+        }
+        if (k && vec && !t->vec) {
+            /* A part that may not run must not ask for the vector registers. */
+            tb->low = before.low;
+            tb->high = before.high;
+            t->parts = k;
+            break;
+        }
+        t->vec |= vec;
+        tb->n += t->b->n;
+    }
+}
+
+static void write_parts(struct rv_translation *t, ZydisDecoder *z, const uint8_t *page) {
     bool ended = false;
-    for (unsigned n = 0; n < b->n; n++) {
-        t->i = &b->insn[n];
-        bool valid = decode(t, &z, bytes, b->len, t->i);
-        ended = instruction(t, valid);
-        rv_stack_follow(t, valid);
+    t->rest = t->tb->n;
+    rv_stack_begin(t);
+    for (t->part = 0; t->part < t->parts; t->part++) {
+        t->b = t->blocks[t->part];
+        t->rest -= t->b->n;
+        for (unsigned n = 0; n < t->b->n; n++) {
+            t->i = &t->b->insn[n];
+            bool valid = decode(t, z, page + (t->b->pa & 0xfff), t->b->len, t->i);
+            ended = instruction(t, valid);
+            rv_stack_follow(t, valid);
+        }
     }
-    if (!ended) way_out(t, &t->tb->out[1], b->va + b->len, rv_emit_jmp(&t->e));
+    if (!ended) way_out(t, &t->tb->on, t->b->va + t->b->len, rv_emit_jmp(&t->e));
+}
+
+static void write_colds(struct rv_translation *t) {
+    struct rv_xlate *x = t->c->xlate;
     uint8_t *end = t->e.p;
-    t->e.p = t->c->xlate->rw + t->c->xlate->cold_used;
+    t->e.p = x->rw + x->cold_used;
     for (unsigned n = 0; n < t->colds; n++) write_cold(t, &t->cold[n]);
-    t->c->xlate->cold_used = (size_t)(t->e.p - t->c->xlate->rw);
+    x->cold_used = (size_t)(t->e.p - x->rw);
     t->e.p = end;
+}
+
+/* Has the translation go when b is forgotten. */
+static void note_part(struct rv_part *p, struct rv_block *b) {
+    p->next = b->part_of;
+    p->prev = &b->part_of;
+    if (p->next) p->next->prev = &p->next;
+    b->part_of = p;
 }
 
 struct rv_tb *rv_translate(struct rv_interp *c, struct rv_block *b) {
@@ -420,15 +527,32 @@ struct rv_tb *rv_translate(struct rv_interp *c, struct rv_block *b) {
         x->used = x->start;
         x->cold_used = x->cold;
     }
-    struct rv_tb *tb = rv_alloc(sizeof *tb);
+    struct rv_translation t = {.c = c, .blocks = {b}, .e.r11_written = true};
+    choose(&t);
+    if (b->dead) return NULL;
+    struct rv_tb *tb = rv_alloc(sizeof *tb + t.parts * sizeof tb->part[0]);
     tb->b = b;
     tb->set = (unsigned)(c->tlb - c->tlbs);
     tb->code = x->rw + x->used;
     tb->entry = rv_code_rx(x, tb->code);
-    struct rv_translation t = {.c = c, .b = b, .tb = tb, .e = {tb->code, .r11_written = true}};
-    write_block(&t, c->ram->host + off);
+    t.tb = tb;
+    t.e.p = tb->code;
+    ZydisDecoder z;
+    rv_decode_init(c, &z);
+    const uint8_t *page = c->ram->host + (off & RV_PAGE_MASK);
+    survey(&t, &z, page);
+    t.b = b;
+    t.window = tb->high > tb->low;
+    prologue(&t);
+    write_parts(&t, &z, page);
+    write_colds(&t);
     rv_assert(t.e.p <= x->rw + x->cold && x->cold_used <= x->size);
     x->used = ((size_t)(t.e.p - x->rw) + 15) & ~(size_t)15;
+    tb->parts = t.parts;
+    for (unsigned k = 0; k < t.parts; k++) {
+        tb->part[k].tb = tb;
+        if (k) note_part(&tb->part[k], t.blocks[k]);
+    }
     tb->next = x->all;
     tb->prev = &x->all;
     if (x->all) x->all->prev = &tb->next;

@@ -15,16 +15,21 @@ struct rv_cold {
         RV_COLD_VEC,
         RV_COLD_STACK
     } kind;
+    unsigned rest;           /* STEP, OUT, TABLE: instructions in the parts behind this one */
     uint8_t *jump;           /* rel32 that is to lead there */
     const uint8_t *back;     /* STEP, FIND, VEC, STACK: where it leads back */
     const struct rv_insn *i; /* STEP, FIND */
     struct rv_out *out;      /* the way out; TABLE: when the table has no entry */
 };
-#define RV_COLD_MAX (RV_BLOCK_INSNS * 3 + 8)
+#define RV_COLD_MAX (RV_BLOCK_INSNS * 3 + RV_PARTS + 8)
 
 struct rv_translation {
     struct rv_interp *c;
-    struct rv_block *b;
+    struct rv_block *b; /* the part in hand: */
+    unsigned part, parts;
+    unsigned rest; /* instructions in those behind it */
+    struct rv_block *blocks[RV_PARTS];
+    bool jumps[RV_PARTS]; /* the next part is where this one jumps to, not what lies behind it */
     struct rv_tb *tb;
     struct rv_emit e;
     struct rv_decode d;

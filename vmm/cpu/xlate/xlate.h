@@ -85,19 +85,31 @@ struct rv_out {
     struct rv_out *next; /* of to's `from` list */
 };
 
-/* A translated block. */
+/* One of the blocks that a translation is made of. */
+struct rv_part {
+    struct rv_tb *tb;
+    struct rv_out away;           /* from it to elsewhere than the next part */
+    struct rv_part *next, **prev; /* of the block's part_of list; the first part is not in it */
+};
+#define RV_PARTS 8
+
+/* The translation of a block, and of those that usually follow it in its page: the way on from each
+ * part is into the next, and the other way leaves. */
 struct rv_tb {
-    struct rv_block *b;
+    struct rv_block *b; /* the first */
+    unsigned n;         /* instructions of all parts */
     unsigned set;
-    uint8_t *code;        /* as written */
-    const uint8_t *entry; /* as executed */
-    struct rv_out out[4]; /* taken or only, not taken, count or stack, vec */
+    uint8_t *code;                    /* as written */
+    const uint8_t *entry;             /* as executed */
+    struct rv_out on, refuse, barred; /* behind the last part; count or stack; vec */
     /* Offsets from the stack pointer at its beginning that are accessed by way of the window. */
     int16_t low, high;
     uint8_t strays; /* how often in a row the window could not be there */
     rv_icount strayed_at;
     struct rv_out *from; /* jumps that lead here */
     struct rv_tb *next, **prev;
+    unsigned parts;
+    struct rv_part part[];
 };
 
 struct rv_xlate {
@@ -110,6 +122,7 @@ struct rv_xlate {
     struct rv_tb *all;
     struct rv_out *last;      /* how translated code was left, if a jump may be patched */
     struct rv_block *refused; /* to be interpreted once */
+    struct rv_block *warming; /* is interpreted now, to see whether it is worth translating */
     rv_icount until;
     unsigned hot; /* how often a block is interpreted before it is translated */
 };
@@ -126,8 +139,10 @@ static inline const uint8_t *rv_code_rx(const struct rv_xlate *x, const uint8_t 
 /* ---- step.c ---- */
 
 /* Runs one instruction in the interpreter. Called by translated code with the guest's state in c.
- * True when translated code must be left. */
-uint64_t rv_xlate_step(struct rv_interp *c, const struct rv_insn *i, uint64_t with_vec);
+ * rest: how many instructions follow in the parts behind its block. True when translated code must
+ * be left. */
+uint64_t rv_xlate_step(struct rv_interp *c, const struct rv_insn *i, uint64_t with_vec,
+                       uint64_t rest);
 /* The translation of the code at va, where translated code is about to jump, entered into the jump
  * table; NULL when there is none or it takes more to find it. */
 const uint8_t *rv_xlate_find(struct rv_interp *c, uint64_t va);
