@@ -110,6 +110,11 @@ static const struct {
     {0xde0b6b3a763ffff0, 0x4037},
 };
 
+static const uint16_t halves[] = {
+    0,      0x8000, 1,      0x03ff, 0x0400, 0x7bff, 0xfbff, 0x7c00,
+    0xfc00, 0x7c01, 0x7e00, 0xfe12, 0x3c00, 0xbc00, 0x3c01, 0x3555,
+};
+
 static uint64_t integer(struct or_random *r) {
     switch (pick(r, 4)) {
     case 0: return or_random(r);
@@ -119,7 +124,7 @@ static uint64_t integer(struct or_random *r) {
 }
 
 static void fill16(struct or_random *r, uint8_t *p) {
-    unsigned kind = pick(r, 6);
+    unsigned kind = pick(r, 7);
     for (unsigned b = 0; b < 16; b += 4) {
         uint32_t v = chance(r, 6) ? (uint32_t)or_random(r) : singles[pick(r, RV_COUNT(singles))];
         memcpy(p + b, &v, 4);
@@ -133,6 +138,11 @@ static void fill16(struct or_random *r, uint8_t *p) {
         for (unsigned b = 0; b < 16; b += 8) {
             uint64_t v = integer(r);
             memcpy(p + b, &v, 8);
+        }
+    if (kind == 4)
+        for (unsigned b = 0; b < 16; b += 2) {
+            uint16_t v = chance(r, 6) ? (uint16_t)or_random(r) : halves[pick(r, RV_COUNT(halves))];
+            memcpy(p + b, &v, 2);
         }
     if (kind == 3) /* text for the string instructions */
         for (unsigned b = 0; b < 16; b++) p[b] = chance(r, 12) ? 0 : (uint8_t)('a' + pick(r, 4));
@@ -180,9 +190,32 @@ static void fpu(struct or_random *r, uint8_t *fx) {
     for (unsigned n = 0; n < 16; n++) fill16(r, fx + 160 + 16 * n);
 }
 
+static void upper_halves(struct or_random *r, uint8_t *ymmh) {
+    memset(ymmh, 0, 256);
+    for (unsigned n = 0; n < 256 && !chance(r, 64); n += 16) fill16(r, ymmh + n);
+}
+
 /* ---- instructions ---- */
 
 static ZydisDecoder decoder;
+static const struct rv_profile *profile;
+
+/* What v3 adds to v2. */
+static bool offered_by_v3(const ZydisDecodedInstruction *z) {
+    if (z->mnemonic == ZYDIS_MNEMONIC_VPCLMULQDQ) return false; /* Zydis counts it as AVX */
+    switch (z->meta.isa_ext) {
+    case ZYDIS_ISA_EXT_AVX:
+    case ZYDIS_ISA_EXT_AVX2:
+    case ZYDIS_ISA_EXT_AVX2GATHER:
+    case ZYDIS_ISA_EXT_BMI1:
+    case ZYDIS_ISA_EXT_BMI2:
+    case ZYDIS_ISA_EXT_F16C:
+    case ZYDIS_ISA_EXT_FMA:
+    case ZYDIS_ISA_EXT_LZCNT:
+    case ZYDIS_ISA_EXT_MOVBE: return profile->v3;
+    default: return false;
+    }
+}
 
 static bool offered(const ZydisDecodedInstruction *z) {
     switch (z->meta.isa_ext) {
@@ -198,7 +231,7 @@ static bool offered(const ZydisDecodedInstruction *z) {
     case ZYDIS_ISA_EXT_PAUSE:
     case ZYDIS_ISA_EXT_CLFSH: return true;
     case ZYDIS_ISA_EXT_LONGMODE: return true;
-    default: return false;
+    default: return offered_by_v3(z);
     }
 }
 
@@ -280,6 +313,52 @@ static void bytes(struct or_random *r, uint8_t *code) {
     if (chance(r, 3)) code[n] |= 0xc0;
 }
 
+/* VEX: two or three bytes before the opcode, for the maps 0F, 0F38 and 0F3A. */
+static void vex_bytes(struct or_random *r, uint8_t *code) {
+    unsigned n = 0, map = 1 + pick(r, 3);
+    uint64_t v[2] = {or_random(r), or_random(r)};
+    if (chance(r, 24)) code[n++] = 0x67;
+    /* vvvv is inverted: all ones when there is no such operand. */
+    uint8_t w_vvvv_l_pp = (uint8_t)or_random(r);
+    if (chance(r, 3)) w_vvvv_l_pp |= 0x78;
+    if (map == 1 && chance(r, 2)) {
+        code[n++] = 0xc5;
+        code[n++] = w_vvvv_l_pp;
+    } else {
+        code[n++] = 0xc4;
+        code[n++] = (uint8_t)(pick(r, 8) << 5 | map);
+        code[n++] = w_vvvv_l_pp;
+    }
+    code[n] = (uint8_t)pick(r, 256);
+    if (map == 2 && chance(r, 8)) code[n] = (uint8_t)(0xf0 | pick(r, 8)); /* BMI */
+    bool gather = map == 2 && chance(r, 12);
+    if (gather) code[n] = (uint8_t)(0x90 | pick(r, 4));
+    if (map == 2 && chance(r, 16)) code[n] = (uint8_t)((chance(r, 2) ? 0x2c : 0x8c) | pick(r, 4));
+    if (map == 1 && chance(r, 32)) code[n] = 0x77; /* VZEROALL, VZEROUPPER */
+    n++;
+    memcpy(code + n, v, (size_t)(OR_INSN_MAX - n));
+    if (gather)
+        code[n] = (uint8_t)((code[n] & 0x38) | pick(r, 3) << 6 | 4); /* only with SIB */
+    else if (chance(r, 3))
+        code[n] |= 0xc0;
+}
+
+/* MOVBE; LZCNT and TZCNT; XSAVE and XRSTOR, which have a component more. */
+static void other_v3_bytes(struct or_random *r, uint8_t *code) {
+    unsigned n = 0, kind = pick(r, 3);
+    uint64_t v[2] = {or_random(r), or_random(r)};
+    if (kind < 2 && chance(r, 3)) code[n++] = 0x66;
+    if (chance(r, 24)) code[n++] = 0x67;
+    if (kind == 1) code[n++] = 0xf3;
+    if (chance(r, 2)) code[n++] = (uint8_t)(0x40 | pick(r, 16));
+    code[n++] = 0x0f;
+    if (kind == 0) code[n++] = 0x38;
+    static const uint8_t opcodes[] = {0xf0, 0xbc, 0xae};
+    code[n++] = (uint8_t)(opcodes[kind] | (kind < 2 ? pick(r, 2) : 0));
+    memcpy(code + n, v, (size_t)(OR_INSN_MAX - n));
+    if (kind == 2) code[n] = (uint8_t)((code[n] & 0xc7) | (4 + pick(r, 2)) << 3);
+}
+
 static bool decode(struct or_case *k) {
     if (!ZYAN_SUCCESS(ZydisDecoderDecodeFull(&decoder, k->code, sizeof k->code, &k->z, k->op)))
         return false;
@@ -294,23 +373,79 @@ static bool decode(struct or_case *k) {
     return true;
 }
 
-static bool next_instruction(struct or_random *r, struct or_case *k, const char *filter) {
-    bytes(r, k->code);
-    if (!decode(k) || k->z.encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY) return false;
+/* Which bytes an instruction is looked for in. */
+enum family { LEGACY, VEX, OTHER_V3 };
+static enum family family(struct or_random *r) {
+    if (!profile->v3 || !chance(r, 3)) return LEGACY;
+    return chance(r, 12) ? OTHER_V3 : VEX;
+}
+
+static bool next_instruction(struct or_random *r, struct or_case *k, enum family f,
+                             const char *filter) {
+    static void (*const find[])(struct or_random *, uint8_t *) = {
+        [LEGACY] = bytes, [VEX] = vex_bytes, [OTHER_V3] = other_v3_bytes};
+    find[f](r, k->code);
+    if (!decode(k)) return false;
+    if (k->z.encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY &&
+        k->z.encoding != ZYDIS_INSTRUCTION_ENCODING_VEX)
+        return false;
     if (!offered(&k->z) || excluded(&k->z)) return false;
     if (filter && strcmp(filter, ZydisMnemonicGetString(k->z.mnemonic))) return false;
     return true;
 }
 
+/* Makes of a VEX instruction one that the processor does not know, which has to raise #UD: by a
+ * vvvv, L or W that it does not take, by a prefix that may not stand before VEX, or by a gather's
+ * registers being the same. True when it did. */
+static bool spoil(struct or_random *r, struct or_case *k) {
+    static const uint8_t prefixes[] = {0x66, 0xf0, 0xf2, 0xf3, 0x40, 0x48};
+    uint8_t good[OR_INSN_MAX];
+    ZydisDecodedInstruction z;
+    ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
+    memcpy(good, k->code, sizeof good);
+    bool prefixed = k->code[0] == 0x67;
+    uint8_t *vex = k->code + prefixed, *last = vex + (*vex == 0xc4 ? 2 : 1);
+    if ((*vex & 0xfe) != 0xc4) return false; /* other prefixes */
+    switch (pick(r, 4)) {
+    case 0: *last ^= (uint8_t)(pick(r, 15) + 1) << 3; break;
+    case 1: *last ^= 4; break;
+    case 2:
+        if (*vex == 0xc4) *last ^= 0x80;
+        break;
+    default:
+        memmove(k->code + prefixed + 1, good + prefixed, (size_t)(OR_INSN_MAX - 1 - prefixed));
+        k->code[prefixed] = prefixes[pick(r, RV_COUNT(prefixes))];
+    }
+    if (!ZYAN_SUCCESS(ZydisDecoderDecodeFull(&decoder, k->code, sizeof k->code, &z, op)))
+        return true;
+    memcpy(k->code, good, sizeof good);
+    return false;
+}
+
 /* ---- addresses ---- */
+
+/* Leaves out the elements that a mask in a register does not name. */
+static bool masked(const struct or_case *k) {
+    switch (k->z.mnemonic) {
+    case ZYDIS_MNEMONIC_VMASKMOVPS:
+    case ZYDIS_MNEMONIC_VMASKMOVPD:
+    case ZYDIS_MNEMONIC_VPMASKMOVD:
+    case ZYDIS_MNEMONIC_VPMASKMOVQ: return true;
+    default: return false;
+    }
+}
 
 static uint64_t target(struct or_random *r, const struct or_case *k, unsigned size) {
     bool lock = k->z.attributes & ZYDIS_ATTRIB_HAS_LOCK;
-    unsigned align = size >= 512 ? 64 : 16;
+    unsigned align = size >= 512 ? 64 : size == 32 ? 32 : 16;
     uint64_t at = 0x100 + pick(r, OR_DATA_SIZE - 0x800);
     if (lock || !chance(r, 4)) at &= ~(uint64_t)(align - 1);
     if (lock) return OR_DATA + at;
-    if (chance(r, 20))
+    if (masked(k) && !chance(r, 3))
+        at = (chance(r, 2) ? OR_WINDOW : OR_DATA_SIZE) - pick(r, size + 1); /* over the ends */
+    else if (masked(k) && chance(r, 2))
+        at = 0 - (uint64_t)pick(r, size + 1);
+    else if (chance(r, 20))
         at = OR_DATA_SIZE + 0x100 + (pick(r, 0x800) & ~15u); /* read-only */
     else if (chance(r, 24))
         at = 0x2000 - pick(r, size + 1); /* over a page's end */
@@ -377,9 +512,103 @@ static void implied(struct or_random *r, struct or_case *k) {
         gpr[1] = chance(r, 4) ? 0 : pick(r, 40);
 }
 
+/* ---- vector registers with a meaning ---- */
+
+static int vector(ZydisRegister reg) {
+    if (reg >= ZYDIS_REGISTER_XMM0 && reg <= ZYDIS_REGISTER_XMM15)
+        return (int)(reg - ZYDIS_REGISTER_XMM0);
+    if (reg >= ZYDIS_REGISTER_YMM0 && reg <= ZYDIS_REGISTER_YMM15)
+        return (int)(reg - ZYDIS_REGISTER_YMM0);
+    return -1;
+}
+
+static void set_element(struct or_case *k, int reg, unsigned n, unsigned size, uint64_t v) {
+    unsigned at = n * size;
+    uint8_t *p = at < 16 ? k->in.fx + 160 + 16 * reg + at : k->in.ymmh + 16 * reg + at - 16;
+    memcpy(p, &v, size);
+}
+
+static uint64_t element(const struct or_case *k, int reg, unsigned n, unsigned size) {
+    unsigned at = n * size;
+    uint64_t v = 0;
+    memcpy(&v, at < 16 ? k->in.fx + 160 + 16 * reg + at : k->in.ymmh + 16 * reg + at - 16, size);
+    return v;
+}
+
+/* A mask with its elements' top bits set one time in a few: all, none or most of them. */
+static void mask_elements(struct or_random *r, struct or_case *k, int reg, unsigned size) {
+    unsigned clear = pick(r, 4);
+    for (unsigned n = 0; n < 32 / size; n++) {
+        uint64_t top = 1ull << (8 * size - 1), v = element(k, reg, n, size) & ~top;
+        set_element(k, reg, n, size, pick(r, 4) < clear ? v : v | top);
+    }
+}
+
+/* Masks for what lies at the window's ends: mostly the elements that are in it. */
+static void mask_at_end(struct or_random *r, struct or_case *k) {
+    bool load = k->memory == &k->op[2];
+    int reg = vector(k->op[1].reg.value);
+    unsigned size =
+        k->z.mnemonic == ZYDIS_MNEMONIC_VMASKMOVPS || k->z.mnemonic == ZYDIS_MNEMONIC_VPMASKMOVD
+            ? 4
+            : 8;
+    mask_elements(r, k, reg, size);
+    if (chance(r, 3)) return;
+    uint64_t end = OR_DATA + (load ? OR_WINDOW : OR_DATA_SIZE), top = 1ull << (8 * size - 1);
+    for (unsigned n = 0; n < 32 / size; n++) {
+        uint64_t at = k->target + (uint64_t)n * size;
+        if (at < OR_DATA || at + size > end)
+            set_element(k, reg, n, size, element(k, reg, n, size) & ~top);
+    }
+}
+
+/* Indices that hit the window, but for one now and then, and some of the mask. */
+static void gather(struct or_random *r, struct or_case *k) {
+    bool dwords =
+        k->z.mnemonic == ZYDIS_MNEMONIC_VGATHERDPS || k->z.mnemonic == ZYDIS_MNEMONIC_VGATHERDPD ||
+        k->z.mnemonic == ZYDIS_MNEMONIC_VPGATHERDD || k->z.mnemonic == ZYDIS_MNEMONIC_VPGATHERDQ;
+    int index = vector(k->memory->mem.index), mask = vector(k->op[2].reg.value);
+    unsigned size = dwords ? 4 : 8;
+    static const uint64_t astray[] = {
+        0x1000,     0xffffffffffffe000, 0x7fffffff, 0xffffffff80000000, 0x1000000000000000,
+        0x80000000, 0x0000800000000000, 0x4000,
+    };
+    for (unsigned n = 0; n < 32 / size; n++) {
+        uint64_t v = pick(r, 256);
+        if (chance(r, 4)) v = 0 - (uint64_t)pick(r, 32);
+        if (chance(r, 24)) v = astray[pick(r, RV_COUNT(astray))];
+        set_element(k, index, n, size, v);
+    }
+    bool wide =
+        k->z.mnemonic == ZYDIS_MNEMONIC_VGATHERDPD || k->z.mnemonic == ZYDIS_MNEMONIC_VGATHERQPD ||
+        k->z.mnemonic == ZYDIS_MNEMONIC_VPGATHERDQ || k->z.mnemonic == ZYDIS_MNEMONIC_VPGATHERQQ;
+    mask_elements(r, k, mask, wide ? 8 : 4);
+}
+
+/* BEXTR's and BZHI's third operand: a position and a length that are mostly in the operand. */
+static void bit_field(struct or_random *r, struct or_case *k) {
+    int reg = number(k->op[2].reg.value);
+    if (reg < 0 || chance(r, 4)) return;
+    k->in.gpr[reg] = pick(r, 80) | pick(r, 80) << 8;
+    if (k->memory) aim(r, k);
+}
+
+static void xsave_area(struct or_random *r, struct or_case *k, uint8_t *area) {
+    fpu(r, area);
+    memset(area + 512, 0, 64);
+    area[512] = (uint8_t)pick(r, profile->v3 ? 8 : 4);
+    /* Never bit 63 of XCOMP_BV, the compacted form: the host may know it. */
+    if (chance(r, 16)) area[513 + pick(r, 20)] = 0x40;
+    if (profile->v3) upper_halves(r, area + 576);
+}
+
 static void special_cases(struct or_random *r, struct or_case *k) {
     uint64_t *gpr = k->in.gpr;
+    if (masked(k)) mask_at_end(r, k);
+    if (k->memory && vector(k->memory->mem.index) >= 0) gather(r, k);
     switch (k->z.mnemonic) {
+    case ZYDIS_MNEMONIC_BEXTR:
+    case ZYDIS_MNEMONIC_BZHI: bit_field(r, k); break;
     case ZYDIS_MNEMONIC_BT:
     case ZYDIS_MNEMONIC_BTC:
     case ZYDIS_MNEMONIC_BTR:
@@ -410,15 +639,10 @@ static void special_cases(struct or_random *r, struct or_case *k) {
     case ZYDIS_MNEMONIC_XSAVE64:
     case ZYDIS_MNEMONIC_XRSTOR:
     case ZYDIS_MNEMONIC_XRSTOR64:
-        gpr[0] = pick(r, 4);
+        gpr[0] = pick(r, profile->v3 ? 8 : 4);
         gpr[2] = 0;
-        if (k->target >= OR_DATA && k->target + 576 <= OR_DATA + OR_WINDOW) {
-            uint8_t *area = k->mem + (k->target - OR_DATA);
-            fpu(r, area);
-            memset(area + 512, 0, 64);
-            area[512] = (uint8_t)pick(r, 4);
-            if (chance(r, 16)) area[513 + pick(r, 20)] = 0x80;
-        }
+        if (k->target >= OR_DATA && k->target + 832 <= OR_DATA + OR_WINDOW)
+            xsave_area(r, k, k->mem + (k->target - OR_DATA));
         break;
     case ZYDIS_MNEMONIC_FXRSTOR:
     case ZYDIS_MNEMONIC_FXRSTOR64:
@@ -431,11 +655,14 @@ static void special_cases(struct or_random *r, struct or_case *k) {
         }
         break;
     case ZYDIS_MNEMONIC_LDMXCSR:
+    case ZYDIS_MNEMONIC_VLDMXCSR:
         if (k->target >= OR_DATA && k->target + 4 <= OR_DATA + OR_WINDOW && !chance(r, 4))
             memset(k->mem + (k->target - OR_DATA) + 2, 0, 2);
         break;
     case ZYDIS_MNEMONIC_PCMPESTRI:
     case ZYDIS_MNEMONIC_PCMPESTRM:
+    case ZYDIS_MNEMONIC_VPCMPESTRI:
+    case ZYDIS_MNEMONIC_VPCMPESTRM:
         gpr[0] = chance(r, 4) ? integer(r) : pick(r, 20);
         gpr[2] = chance(r, 4) ? integer(r) : pick(r, 20);
         if (k->memory) aim(r, k);
@@ -444,29 +671,43 @@ static void special_cases(struct or_random *r, struct or_case *k) {
     }
 }
 
-void or_prepare(struct or_random *r, struct or_case *k) {
+/* LZCNT and TZCNT are decoded as such under any profile: without them they are left out, for the
+ * host may have them. */
+void or_prepare(struct or_random *r, struct or_case *k, const struct rv_profile *p) {
+    profile = p;
     ZydisDecoderInit(&decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
+    ZydisDecoderEnableMode(&decoder, ZYDIS_DECODER_MODE_LZCNT, ZYAN_TRUE);
+    ZydisDecoderEnableMode(&decoder, ZYDIS_DECODER_MODE_TZCNT, ZYAN_TRUE);
     memset(k, 0, sizeof *k);
     for (unsigned n = 0; n < OR_WINDOW; n += 16) fill16(r, k->mem + n);
 }
 
+static unsigned operand_size(const struct or_case *k) {
+    unsigned size = k->memory->size / 8u;
+    if (size >= 576 && profile->v3) return 832; /* XSAVE: Zydis knows only the first components */
+    return size ? size : 1;
+}
+
 void or_generate(struct or_random *r, struct or_case *k, const char *filter) {
     do {
-        while (!next_instruction(r, k, filter)) {}
+        enum family f = family(r);
+        while (!next_instruction(r, k, f, filter))
+            if (filter) f = family(r); /* it may be in any */
         for (unsigned n = 0; n < 16; n++) k->in.gpr[n] = integer(r);
         fpu(r, k->in.fx);
+        if (profile->v3) upper_halves(r, k->in.ymmh);
         k->in.rip = OR_CODE;
         k->in.rflags = 0x202 | (or_random(r) & 0x8d5) | (chance(r, 6) ? 0x400 : 0);
         k->memory = NULL;
+        k->target = 0;
+        if (f == VEX && chance(r, 24) && spoil(r, k)) return;
         for (unsigned n = 0; n < k->z.operand_count_visible; n++)
             if (k->op[n].type == ZYDIS_OPERAND_TYPE_MEMORY &&
                 k->op[n].visibility == ZYDIS_OPERAND_VISIBILITY_EXPLICIT)
                 k->memory = &k->op[n];
         implied(r, k);
-        k->target = 0;
         if (k->memory) {
-            unsigned size = k->memory->size / 8u;
-            k->target = target(r, k, size ? size : 1);
+            k->target = target(r, k, operand_size(k));
             aim(r, k);
             uint64_t at = k->target - OR_DATA;
             if (at < OR_DATA_SIZE - 32) {

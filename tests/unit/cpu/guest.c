@@ -66,13 +66,14 @@ static void descriptors(struct or_side *g) {
     }
 }
 
-int or_side_init(struct or_side *g, const struct rv_engine_ops *engine, struct rv_err *err) {
+int or_side_init(struct or_side *g, const struct rv_engine_ops *engine,
+                 const struct rv_profile *profile, struct rv_err *err) {
     int r = rv_ram_init(&g->ram, RAM_SIZE, err);
     if (r) return r;
     page_tables(g);
     descriptors(g);
     g->bus = (struct rv_cpu_bus){.exit = no_exit, .tsc = no_time};
-    r = engine->create(&g->e, &g->ram, &g->bus, &rv_profile_v2, err);
+    r = engine->create(&g->e, &g->ram, &g->bus, profile, err);
     if (r) return r;
     struct rv_x86 *s = &g->start;
     rv_x86_reset(s);
@@ -80,7 +81,7 @@ int or_side_init(struct or_side *g, const struct rv_engine_ops *engine, struct r
     s->cr3 = PML4;
     s->cr4 = RV_CR4_PAE | RV_CR4_OSFXSR | RV_CR4_OSXMMEXCPT | RV_CR4_OSXSAVE;
     s->efer = RV_EFER_SCE | RV_EFER_LME | RV_EFER_LMA | RV_EFER_NXE;
-    s->xcr0 = 3;
+    s->xcr0 = profile->xcr0_mask;
     for (int n = 0; n < RV_SREGS; n++) s->seg[n] = (struct rv_seg){0};
     s->seg[RV_CS] = (struct rv_seg){.limit = 0xffffffff, .sel = 0x33, .attr = 0xa0fb};
     s->seg[RV_SS] = (struct rv_seg){.limit = 0xffffffff, .sel = 0x2b, .attr = 0xc0f3};
@@ -96,8 +97,14 @@ void or_side_release(struct or_side *g) {
     memset(g, 0, sizeof *g);
 }
 
+const struct rv_profile *or_profile(void) {
+    return rv_profile_lacks(&rv_profile_v3) ? &rv_profile_v2 : &rv_profile_v3;
+}
+
 static struct or_side only;
-int or_guest_init(struct rv_err *err) { return or_side_init(&only, &rv_engine_interpret, err); }
+int or_guest_init(const struct rv_profile *profile, struct rv_err *err) {
+    return or_side_init(&only, &rv_engine_interpret, profile, err);
+}
 void or_guest_release(void) { or_side_release(&only); }
 
 static uint64_t pop(uint64_t *rsp) {
@@ -126,6 +133,7 @@ void or_guest_run(const struct or_case *k, struct or_outcome *o) {
     struct rv_x86 x = only.start;
     memcpy(x.gpr, k->in.gpr, sizeof x.gpr);
     memcpy(x.fx, k->in.fx, sizeof x.fx);
+    memcpy(x.ymmh, k->in.ymmh, sizeof x.ymmh);
     x.rip = k->in.rip;
     x.rflags = k->in.rflags;
     memcpy(only.ram.host + OR_DATA, k->mem, OR_WINDOW);
@@ -138,6 +146,7 @@ void or_guest_run(const struct or_case *k, struct or_outcome *o) {
     only.e->ops->get(only.e, &x);
     memcpy(o->out.gpr, x.gpr, sizeof x.gpr);
     memcpy(o->out.fx, x.fx, sizeof x.fx);
+    memcpy(o->out.ymmh, x.ymmh, sizeof x.ymmh);
     o->out.rip = x.rip;
     o->out.rflags = x.rflags;
     if (r == RV_RUN_UNTIL && x.rip - (SYSTEM + HANDLERS) < 32 * 16) faulted(o, &x);

@@ -2,6 +2,7 @@
  * begins with a signal to ourselves whose frame is replaced by the case's state with TF set, and
  * ends with the SIGTRAP after the instruction or the signal of its fault, whose frame is the
  * result. */
+#include <cpuid.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,7 +25,8 @@ static struct {
     struct or_outcome *o;
     enum { IDLE, START, RUNNING } phase;
     ucontext_t home;
-    uint8_t home_fx[512];
+    struct or_state home_fx;
+    unsigned avx; /* where the upper halves are in an XSAVE image; 0: nowhere */
 } n;
 
 static const int greg[16] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP,
@@ -32,27 +34,48 @@ static const int greg[16] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RB
                              REG_R12, REG_R13, REG_R14, REG_R15};
 
 /* In the frame's FXSAVE image, bytes 464 on tell the kernel of an XSAVE image around it, whose
- * header says which components to load. */
-#define SW_MAGIC  464
-#define XSTATE_BV 512
-static void load_fx(struct _libc_fpstate *fp, const uint8_t *fx) {
+ * header says which components to load. The image is in the standard form: each component lies
+ * where CPUID leaf 0xd says, whatever others there are. */
+#define SW_MAGIC    464
+#define SW_FEATURES 472
+#define XSTATE_BV   512
+#define BV_AVX      4u
+
+static bool has_avx(const uint8_t *p) {
+    uint32_t magic;
+    memcpy(&magic, p + SW_MAGIC, sizeof magic);
+    return magic == 0x46505853u && n.avx && (p[SW_FEATURES] & BV_AVX);
+}
+
+static void load_fx(struct _libc_fpstate *fp, const struct or_state *s) {
     uint8_t *p = (uint8_t *)fp;
-    memcpy(p, fx, 416);
+    memcpy(p, s->fx, 416);
     memset(p + 28, 0xff, 2); /* MXCSR_MASK: not a register */
     memset(p + 30, 0, 2);
     uint32_t magic;
     memcpy(&magic, p + SW_MAGIC, sizeof magic);
     if (magic == 0x46505853u) p[XSTATE_BV] |= 3;
+    if (!has_avx(p)) return;
+    memcpy(p + n.avx, s->ymmh, sizeof s->ymmh);
+    p[XSTATE_BV] |= BV_AVX;
+}
+
+static void take_fx(const struct _libc_fpstate *fp, struct or_state *s) {
+    const uint8_t *p = (const uint8_t *)fp;
+    memcpy(s->fx, p, sizeof s->fx);
+    memset(s->ymmh, 0, sizeof s->ymmh);
+    /* A component that is not in use has its initial values, whatever the image holds. */
+    if (has_avx(p) && (p[XSTATE_BV] & BV_AVX)) memcpy(s->ymmh, p + n.avx, sizeof s->ymmh);
 }
 
 static void start(ucontext_t *u) {
     n.home = *u;
-    memcpy(n.home_fx, u->uc_mcontext.fpregs, sizeof n.home_fx);
+    take_fx(u->uc_mcontext.fpregs, &n.home_fx);
     greg_t *g = u->uc_mcontext.gregs;
     for (int r = 0; r < 16; r++) g[greg[r]] = (greg_t)n.k->in.gpr[r];
     g[REG_RIP] = (greg_t)n.k->in.rip;
     g[REG_EFL] = (greg_t)(n.k->in.rflags | TF);
-    load_fx(u->uc_mcontext.fpregs, n.k->in.fx);
+    load_fx(u->uc_mcontext.fpregs, &n.k->in);
 }
 
 static bool rep_goes_on(const ucontext_t *u) {
@@ -67,7 +90,7 @@ static void finish(int sig, ucontext_t *u) {
     for (int r = 0; r < 16; r++) s->gpr[r] = (uint64_t)g[greg[r]];
     s->rip = (uint64_t)g[REG_RIP];
     s->rflags = (uint64_t)g[REG_EFL] & ~(uint64_t)(TF | 0x10000u);
-    memcpy(s->fx, u->uc_mcontext.fpregs, sizeof s->fx);
+    take_fx(u->uc_mcontext.fpregs, s);
     n.o->fault = (struct or_fault){.vector = -1};
     if (sig != SIGTRAP) {
         n.o->fault.vector = (int)g[REG_TRAPNO];
@@ -76,7 +99,7 @@ static void finish(int sig, ucontext_t *u) {
     }
     struct _libc_fpstate *fp = u->uc_mcontext.fpregs;
     memcpy(u->uc_mcontext.gregs, n.home.uc_mcontext.gregs, sizeof u->uc_mcontext.gregs);
-    load_fx(fp, n.home_fx);
+    load_fx(fp, &n.home_fx);
 }
 
 static void handler(int sig, siginfo_t *info, void *context) {
@@ -98,7 +121,16 @@ static void handler(int sig, siginfo_t *info, void *context) {
     }
 }
 
+/* SDM vol. 1, 13.2: the offset of component 2. The kernel's frames leave out what it does not
+ * enable. */
+static unsigned avx_offset(void) {
+    uint32_t size, offset, c, d;
+    if (!__get_cpuid_count(0xd, 2, &size, &offset, &c, &d) || size != 256) return 0;
+    return offset;
+}
+
 int or_native_init(struct rv_err *err) {
+    n.avx = avx_offset();
     uint8_t *data = mmap((void *)OR_DATA, OR_WINDOW, PROT_READ | PROT_WRITE,
                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
     if (data != (void *)OR_DATA) return rv_fail_errno(err, RV_E_HOST, "mapping the data window");

@@ -1,5 +1,6 @@
-/* oracle [--seed N] [--cases M] [--filter mnemonic] [--show N]: runs cases on the host's CPU and on
- * the interpreter and lists by mnemonic where they disagree. Exits with 1 when any does. */
+/* oracle [--seed N] [--cases M] [--filter mnemonic] [--show N] [--cpu profile] [--summary]: runs
+ * cases on the host's CPU and on the interpreter and lists by mnemonic where they disagree. Exits
+ * with 1 when any does. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,6 +29,7 @@ static void show(const struct or_case *k, const char *what, unsigned long number
 int main(int argc, char **argv) {
     unsigned long seed = 1, cases = 1000000, shown = 3;
     const char *filter = NULL;
+    const struct rv_profile *profile = or_profile();
     bool summary = false;
     for (int a = 1; a < argc; a++) {
         const char *value = a + 1 < argc ? argv[a + 1] : "";
@@ -39,16 +41,22 @@ int main(int argc, char **argv) {
             filter = value, a++;
         else if (!strcmp(argv[a], "--show"))
             shown = strtoul(value, NULL, 0), a++;
+        else if (!strcmp(argv[a], "--cpu"))
+            profile = rv_profile_find(value), a++;
         else if (!strcmp(argv[a], "--summary"))
             summary = true;
         else {
             fprintf(stderr, "usage: oracle [--seed N] [--cases M] [--filter mnemonic] [--show N] "
-                            "[--summary]\n");
+                            "[--cpu profile] [--summary]\n");
             return 2;
         }
     }
+    if (!profile) {
+        fprintf(stderr, "oracle: no such profile\n");
+        return 2;
+    }
     struct rv_err err;
-    if (or_native_init(&err) || or_guest_init(&err)) {
+    if (or_native_init(&err) || or_guest_init(profile, &err)) {
         fprintf(stderr, "oracle: %s\n", err.msg);
         return 2;
     }
@@ -56,7 +64,7 @@ int main(int argc, char **argv) {
     static struct or_outcome native, guest;
     struct or_random r = {.s = seed};
     unsigned long bad = 0;
-    or_prepare(&r, &k);
+    or_prepare(&r, &k, profile);
     for (unsigned long n = 0; n < cases; n++) {
         or_generate(&r, &k, filter);
         or_native_run(&k, &native);

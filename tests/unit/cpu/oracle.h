@@ -7,6 +7,7 @@
 
 #include "vmm/base/err.h"
 #include "vmm/base/types.h"
+#include "vmm/cpu/profile.h"
 
 /* Memory as the instruction sees it, at the same addresses natively and in the guest: pages of
  * data, then one that is read-only; neither neighbour is mapped. Code has a page of its own. */
@@ -22,6 +23,7 @@ struct or_state {
     uint64_t gpr[16];
     uint64_t rip, rflags;
     uint8_t fx[512] __attribute__((aligned(64)));
+    uint8_t ymmh[256]; /* bits 128 to 255 of ymm0 to ymm15; zero unless the profile has them */
 };
 
 struct or_fault {
@@ -47,13 +49,16 @@ struct or_outcome {
     uint8_t mem[OR_WINDOW];
 };
 
+/* The most that this host can be compared with: v3, or v2 where it lacks something of that. */
+const struct rv_profile *or_profile(void);
+
 /* native.c: on the host's CPU. Signals are taken over between init and release. */
 int or_native_init(struct rv_err *err);
 void or_native_release(void);
 void or_native_run(const struct or_case *k, struct or_outcome *o);
 
 /* guest.c: on the interpreter. */
-int or_guest_init(struct rv_err *err);
+int or_guest_init(const struct rv_profile *profile, struct rv_err *err);
 void or_guest_release(void);
 void or_guest_run(const struct or_case *k, struct or_outcome *o);
 
@@ -62,8 +67,9 @@ struct or_random {
     uint64_t s;
 };
 uint64_t or_random(struct or_random *r);
-/* Fills the window of a case that or_generate is to be called with, again and again. */
-void or_prepare(struct or_random *r, struct or_case *k);
+/* Fills the window of a case that or_generate is to be called with, again and again, for what the
+ * profile offers. */
+void or_prepare(struct or_random *r, struct or_case *k, const struct rv_profile *profile);
 /* Makes the next case; filter, if not NULL, is the mnemonic wanted. */
 void or_generate(struct or_random *r, struct or_case *k, const char *filter);
 

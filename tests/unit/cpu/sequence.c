@@ -153,6 +153,7 @@ void or_program_generate(struct or_random *r, struct or_program *p) {
     if (stack) p->k.in.gpr[RV_RSP] = stack_pointer(r);
     p->k.in.rflags = k.in.rflags;
     memcpy(p->k.in.fx, k.in.fx, sizeof k.in.fx);
+    memcpy(p->k.in.ymmh, k.in.ymmh, sizeof k.in.ymmh);
     memcpy(p->k.mem, k.mem, sizeof k.mem);
     p->k.in.rip = OR_CODE + p->place;
     direct_jumps(r, p);
@@ -165,6 +166,7 @@ static int prepare(const struct or_program *p, struct or_side *g, struct rv_err 
     struct rv_x86 x = g->start;
     memcpy(x.gpr, p->k.in.gpr, sizeof x.gpr);
     memcpy(x.fx, p->k.in.fx, sizeof x.fx);
+    memcpy(x.ymmh, p->k.in.ymmh, sizeof x.ymmh);
     x.rip = p->k.in.rip;
     x.rflags = p->k.in.rflags;
     memcpy(g->ram.host + OR_DATA, p->k.mem, OR_WINDOW);
@@ -199,6 +201,14 @@ static const char *compare(struct or_side *a, struct or_side *b, rv_icount stop)
             memcpy(&u, x.fx + n, 8);
             memcpy(&v, y.fx + n, 8);
             snprintf(name, sizeof name, "FXSAVE image +%u", n);
+            return differ(name, stop, u, v);
+        }
+    for (unsigned n = 0; n < sizeof x.ymmh; n += 8)
+        if (memcmp(x.ymmh + n, y.ymmh + n, 8)) {
+            uint64_t u, v;
+            memcpy(&u, x.ymmh + n, 8);
+            memcpy(&v, y.ymmh + n, 8);
+            snprintf(name, sizeof name, "ymm%u.%u", n / 16, 2 + n / 8 % 2);
             return differ(name, stop, u, v);
         }
     uint64_t u = rv_x86_hash(&x, 0), v = rv_x86_hash(&y, 0);

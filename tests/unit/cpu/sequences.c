@@ -1,5 +1,5 @@
-/* sequences [--seed N] [--cases M] [--show N]: random programs on the translator, which translates
- * everything at once, and on the interpreter. Exits with 1 when they disagree. */
+/* sequences [--seed N] [--cases M] [--show N] [--cpu profile]: random programs on the translator,
+ * which translates everything at once, and on the interpreter. Exits with 1 when they disagree. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,23 +29,29 @@ static void show(const struct or_program *p, const char *what, unsigned long n) 
 
 int main(int argc, char **argv) {
     unsigned long seed = 1, cases = 1000000, shown = 5;
+    const struct rv_profile *profile = or_profile();
     for (int a = 1; a + 1 < argc; a += 2) {
         unsigned long v = strtoul(argv[a + 1], NULL, 0);
         if (!strcmp(argv[a], "--seed")) seed = v;
         if (!strcmp(argv[a], "--cases")) cases = v;
         if (!strcmp(argv[a], "--show")) shown = v;
+        if (!strcmp(argv[a], "--cpu")) profile = rv_profile_find(argv[a + 1]);
+    }
+    if (!profile) {
+        fprintf(stderr, "sequences: no such profile\n");
+        return 2;
     }
     struct rv_err err;
     static struct or_side a, b;
-    if (or_side_init(&a, &rv_engine_interpret, &err) ||
-        or_side_init(&b, &rv_engine_translate, &err)) {
+    if (or_side_init(&a, &rv_engine_interpret, profile, &err) ||
+        or_side_init(&b, &rv_engine_translate, profile, &err)) {
         fprintf(stderr, "sequences: %s\n", err.msg);
         return 2;
     }
     rv_translate_eagerly(b.e);
     static struct or_program p;
     struct or_random r = {.s = seed};
-    or_prepare(&r, &p.k);
+    or_prepare(&r, &p.k, profile);
     unsigned long bad = 0;
     for (unsigned long n = 0; n < cases; n++) {
         or_program_generate(&r, &p);

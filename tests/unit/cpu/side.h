@@ -12,7 +12,8 @@ struct or_side {
     struct rv_x86 start; /* user code in long mode; rip and registers are still to be set */
 };
 
-int or_side_init(struct or_side *g, const struct rv_engine_ops *engine, struct rv_err *err);
+int or_side_init(struct or_side *g, const struct rv_engine_ops *engine,
+                 const struct rv_profile *profile, struct rv_err *err);
 void or_side_release(struct or_side *g);
 
 /* sequence.c: runs a random program on both, NULL when they agree all the way. */

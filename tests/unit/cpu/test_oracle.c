@@ -10,8 +10,8 @@ Test(oracle, interpreter_agrees_with_this_cpu) {
     struct rv_err err = {0};
     struct or_random r = {.s = 1};
     cr_assert_eq(or_native_init(&err), 0, "%s", err.msg);
-    cr_assert_eq(or_guest_init(&err), 0, "%s", err.msg);
-    or_prepare(&r, &k);
+    cr_assert_eq(or_guest_init(or_profile(), &err), 0, "%s", err.msg);
+    or_prepare(&r, &k, or_profile());
     for (unsigned n = 0; n < 30000; n++) {
         or_generate(&r, &k, NULL);
         or_native_run(&k, &native);
@@ -31,7 +31,7 @@ Test(oracle, x87_pointers_are_the_guests) {
     static struct or_case k;
     static struct or_outcome o;
     struct rv_err err = {0};
-    cr_assert_eq(or_guest_init(&err), 0, "%s", err.msg);
+    cr_assert_eq(or_guest_init(or_profile(), &err), 0, "%s", err.msg);
     k.in.rip = OR_CODE;
     k.in.rflags = 0x202;
     k.in.fx[0] = 0x7f;

@@ -9,10 +9,10 @@ Test(sequences, translator_and_interpreter_agree) {
     static struct or_program p;
     struct rv_err err = {0};
     struct or_random r = {.s = 1};
-    cr_assert_eq(or_side_init(&a, &rv_engine_interpret, &err), 0, "%s", err.msg);
-    cr_assert_eq(or_side_init(&b, &rv_engine_translate, &err), 0, "%s", err.msg);
+    cr_assert_eq(or_side_init(&a, &rv_engine_interpret, or_profile(), &err), 0, "%s", err.msg);
+    cr_assert_eq(or_side_init(&b, &rv_engine_translate, or_profile(), &err), 0, "%s", err.msg);
     rv_translate_eagerly(b.e);
-    or_prepare(&r, &p.k);
+    or_prepare(&r, &p.k, or_profile());
     for (unsigned n = 0; n < 50000; n++) {
         or_program_generate(&r, &p);
         const char *what = or_program_run(&p, &a, &b);
