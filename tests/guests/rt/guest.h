@@ -155,6 +155,7 @@ static inline struct cpuid cpuid(uint32_t leaf, uint32_t sub) {
 /* What not every profile offers. */
 static inline int has_pcid(void) { return cpuid(1, 0).c >> 17 & 1; }
 static inline int has_xsave(void) { return cpuid(1, 0).c >> 26 & 1; }
+static inline int has_avx(void) { return cpuid(1, 0).c >> 28 & 1; }
 static inline int has_umip(void) { return cpuid(7, 0).c >> 2 & 1; }
 
 static inline uint64_t rdmsr(uint32_t index) {
