@@ -249,13 +249,23 @@ fails("x/g 0x7000000000000000")
 """)
 
 
-def test_ymm(folder):
-    """Where the profile has AVX, $ymm0 and so on; changed on a branch alone, as xmm registers are."""
-    trace = os.path.join(folder, "v3.retro")
-    image = os.path.join(GUESTS, "steps.img")
-    p = retro("record", "--cpu", "v3", "-q", "-o", trace, "-k", image, "-a", "100", status=None)
+def record_as(folder, profile, guest):
+    trace = os.path.join(folder, f"{guest}-{profile}.retro")
+    p = retro("record", "--cpu", profile, "-q", "-o", trace, "-k", os.path.join(GUESTS, guest + ".img"),
+              "-a", "100", status=None)
     if p.returncode == 6:
         raise Skip(p.stderr.decode().strip())
+    assert p.returncode == 0, p.stderr.decode()
+    return trace
+
+
+def test_ymm(folder):
+    """Where the profile has AVX, $ymm0 and so on; changed on a branch alone, as xmm registers are."""
+    gdb(record_as(folder, "v2", "steps"), """
+assert "Invalid register" in fails("info registers ymm0")
+run("info registers xmm15")
+""")
+    trace = record_as(folder, "v3", "steps")
     for view, count in ("64", 16), ("32", 8), ("16", 8):
         gdb(trace, f"""
 run("retro-seek 20000")
@@ -277,9 +287,34 @@ for n in 2, {count - 1}:
 run("retro-branch end")
 assert run("info registers " + names) == before
 """, "--view", view)
-    gdb(record(folder), """
-assert "Invalid register" in fails("info registers ymm0")
-run("info registers xmm15")
+
+
+def test_ymm_of_a_guest(folder):
+    """What a load from memory leaves in a register, and what was there before it."""
+    gdb(record_as(folder, "v3", "vectors"), r"""
+def ymm(n):
+    return [value("$ymm%s.v4_int64[%d]" % (n, i)) for i in range(4)]
+run("break uppers")
+run("continue")
+run("delete")
+loads = 0
+for _ in range(3000):
+    m = re.search(r"vmovdqu (0x[0-9a-f]+)?\(%(\w+)\),%ymm(\d+)", run("x/i $pc"))
+    before = m and ymm(m.group(3))
+    if m:
+        at = int(m.group(1) or "0", 16) + reg(m.group(2))
+        want = [value("((long *)%d)[%d]" % (at, i)) for i in range(4)]
+    run("stepi")
+    if m:
+        loads += 1
+        assert ymm(m.group(3)) == want and any(want[2:]), (ymm(m.group(3)), want)
+        if loads % 4 == 0:
+            run("reverse-stepi")
+            assert ymm(m.group(3)) == before
+            run("stepi")
+    if loads == 20:
+        break
+assert loads == 20, loads
 """)
 
 
