@@ -198,10 +198,9 @@ static void upper_halves(struct or_random *r, uint8_t *ymmh) {
 /* ---- instructions ---- */
 
 static ZydisDecoder decoder;
-static const struct rv_profile *profile;
 
 /* What v3 adds to v2. */
-static bool offered_by_v3(const ZydisDecodedInstruction *z) {
+static bool is_v3(const ZydisDecodedInstruction *z) {
     if (z->mnemonic == ZYDIS_MNEMONIC_VPCLMULQDQ) return false; /* Zydis counts it as AVX */
     switch (z->meta.isa_ext) {
     case ZYDIS_ISA_EXT_AVX:
@@ -212,12 +211,13 @@ static bool offered_by_v3(const ZydisDecodedInstruction *z) {
     case ZYDIS_ISA_EXT_F16C:
     case ZYDIS_ISA_EXT_FMA:
     case ZYDIS_ISA_EXT_LZCNT:
-    case ZYDIS_ISA_EXT_MOVBE: return profile->v3;
+    case ZYDIS_ISA_EXT_MOVBE: return true;
     default: return false;
     }
 }
 
-static bool offered(const ZydisDecodedInstruction *z) {
+static bool offered(const struct or_case *k) {
+    const ZydisDecodedInstruction *z = &k->z;
     switch (z->meta.isa_ext) {
     case ZYDIS_ISA_EXT_BASE:
     case ZYDIS_ISA_EXT_X87:
@@ -231,7 +231,7 @@ static bool offered(const ZydisDecodedInstruction *z) {
     case ZYDIS_ISA_EXT_PAUSE:
     case ZYDIS_ISA_EXT_CLFSH: return true;
     case ZYDIS_ISA_EXT_LONGMODE: return true;
-    default: return offered_by_v3(z);
+    default: return k->profile->v3 && is_v3(z);
     }
 }
 
@@ -375,8 +375,8 @@ static bool decode(struct or_case *k) {
 
 /* Which bytes an instruction is looked for in. */
 enum family { LEGACY, VEX, OTHER_V3 };
-static enum family family(struct or_random *r) {
-    if (!profile->v3 || !chance(r, 3)) return LEGACY;
+static enum family family(struct or_random *r, const struct or_case *k) {
+    if (!k->profile->v3 || !chance(r, 3)) return LEGACY;
     return chance(r, 12) ? OTHER_V3 : VEX;
 }
 
@@ -389,7 +389,7 @@ static bool next_instruction(struct or_random *r, struct or_case *k, enum family
     if (k->z.encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY &&
         k->z.encoding != ZYDIS_INSTRUCTION_ENCODING_VEX)
         return false;
-    if (!offered(&k->z) || excluded(&k->z)) return false;
+    if (!offered(k) || excluded(&k->z)) return false;
     if (filter && strcmp(filter, ZydisMnemonicGetString(k->z.mnemonic))) return false;
     return true;
 }
@@ -404,6 +404,7 @@ static bool spoil(struct or_random *r, struct or_case *k) {
     ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
     memcpy(good, k->code, sizeof good);
     bool prefixed = k->code[0] == 0x67;
+    uint8_t longer = 0;
     uint8_t *vex = k->code + prefixed, *last = vex + (*vex == 0xc4 ? 2 : 1);
     if ((*vex & 0xfe) != 0xc4) return false; /* other prefixes */
     switch (pick(r, 4)) {
@@ -415,9 +416,12 @@ static bool spoil(struct or_random *r, struct or_case *k) {
     default:
         memmove(k->code + prefixed + 1, good + prefixed, (size_t)(OR_INSN_MAX - 1 - prefixed));
         k->code[prefixed] = prefixes[pick(r, RV_COUNT(prefixes))];
+        longer = 1;
     }
-    if (!ZYAN_SUCCESS(ZydisDecoderDecodeFull(&decoder, k->code, sizeof k->code, &z, op)))
+    if (!ZYAN_SUCCESS(ZydisDecoderDecodeFull(&decoder, k->code, sizeof k->code, &z, op))) {
+        k->z.length += longer;
         return true;
+    }
     memcpy(k->code, good, sizeof good);
     return false;
 }
@@ -514,14 +518,6 @@ static void implied(struct or_random *r, struct or_case *k) {
 
 /* ---- vector registers with a meaning ---- */
 
-static int vector(ZydisRegister reg) {
-    if (reg >= ZYDIS_REGISTER_XMM0 && reg <= ZYDIS_REGISTER_XMM15)
-        return (int)(reg - ZYDIS_REGISTER_XMM0);
-    if (reg >= ZYDIS_REGISTER_YMM0 && reg <= ZYDIS_REGISTER_YMM15)
-        return (int)(reg - ZYDIS_REGISTER_YMM0);
-    return -1;
-}
-
 static void set_element(struct or_case *k, int reg, unsigned n, unsigned size, uint64_t v) {
     unsigned at = n * size;
     uint8_t *p = at < 16 ? k->in.fx + 160 + 16 * reg + at : k->in.ymmh + 16 * reg + at - 16;
@@ -547,7 +543,7 @@ static void mask_elements(struct or_random *r, struct or_case *k, int reg, unsig
 /* Masks for what lies at the window's ends: mostly the elements that are in it. */
 static void mask_at_end(struct or_random *r, struct or_case *k) {
     bool load = k->memory == &k->op[2];
-    int reg = vector(k->op[1].reg.value);
+    int reg = ZydisRegisterGetId(k->op[1].reg.value);
     unsigned size =
         k->z.mnemonic == ZYDIS_MNEMONIC_VMASKMOVPS || k->z.mnemonic == ZYDIS_MNEMONIC_VPMASKMOVD
             ? 4
@@ -567,7 +563,8 @@ static void gather(struct or_random *r, struct or_case *k) {
     bool dwords =
         k->z.mnemonic == ZYDIS_MNEMONIC_VGATHERDPS || k->z.mnemonic == ZYDIS_MNEMONIC_VGATHERDPD ||
         k->z.mnemonic == ZYDIS_MNEMONIC_VPGATHERDD || k->z.mnemonic == ZYDIS_MNEMONIC_VPGATHERDQ;
-    int index = vector(k->memory->mem.index), mask = vector(k->op[2].reg.value);
+    int index = ZydisRegisterGetId(k->memory->mem.index),
+        mask = ZydisRegisterGetId(k->op[2].reg.value);
     unsigned size = dwords ? 4 : 8;
     static const uint64_t astray[] = {
         0x1000,     0xffffffffffffe000, 0x7fffffff, 0xffffffff80000000, 0x1000000000000000,
@@ -596,16 +593,16 @@ static void bit_field(struct or_random *r, struct or_case *k) {
 static void xsave_area(struct or_random *r, struct or_case *k, uint8_t *area) {
     fpu(r, area);
     memset(area + 512, 0, 64);
-    area[512] = (uint8_t)pick(r, profile->v3 ? 8 : 4);
+    area[512] = (uint8_t)pick(r, k->profile->v3 ? 8 : 4);
     /* Never bit 63 of XCOMP_BV, the compacted form: the host may know it. */
     if (chance(r, 16)) area[513 + pick(r, 20)] = 0x40;
-    if (profile->v3) upper_halves(r, area + 576);
+    if (k->profile->v3) upper_halves(r, area + 576);
 }
 
 static void special_cases(struct or_random *r, struct or_case *k) {
     uint64_t *gpr = k->in.gpr;
     if (masked(k)) mask_at_end(r, k);
-    if (k->memory && vector(k->memory->mem.index) >= 0) gather(r, k);
+    if (k->memory && k->memory->mem.type == ZYDIS_MEMOP_TYPE_VSIB) gather(r, k);
     switch (k->z.mnemonic) {
     case ZYDIS_MNEMONIC_BEXTR:
     case ZYDIS_MNEMONIC_BZHI: bit_field(r, k); break;
@@ -639,7 +636,7 @@ static void special_cases(struct or_random *r, struct or_case *k) {
     case ZYDIS_MNEMONIC_XSAVE64:
     case ZYDIS_MNEMONIC_XRSTOR:
     case ZYDIS_MNEMONIC_XRSTOR64:
-        gpr[0] = pick(r, profile->v3 ? 8 : 4);
+        gpr[0] = pick(r, k->profile->v3 ? 8 : 4);
         gpr[2] = 0;
         if (k->target >= OR_DATA && k->target + 832 <= OR_DATA + OR_WINDOW)
             xsave_area(r, k, k->mem + (k->target - OR_DATA));
@@ -673,29 +670,30 @@ static void special_cases(struct or_random *r, struct or_case *k) {
 
 /* LZCNT and TZCNT are decoded as such under any profile: without them they are left out, for the
  * host may have them. */
-void or_prepare(struct or_random *r, struct or_case *k, const struct rv_profile *p) {
-    profile = p;
+void or_prepare(struct or_random *r, struct or_case *k, const struct rv_profile *profile) {
     ZydisDecoderInit(&decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
     ZydisDecoderEnableMode(&decoder, ZYDIS_DECODER_MODE_LZCNT, ZYAN_TRUE);
     ZydisDecoderEnableMode(&decoder, ZYDIS_DECODER_MODE_TZCNT, ZYAN_TRUE);
     memset(k, 0, sizeof *k);
+    k->profile = profile;
     for (unsigned n = 0; n < OR_WINDOW; n += 16) fill16(r, k->mem + n);
 }
 
 static unsigned operand_size(const struct or_case *k) {
     unsigned size = k->memory->size / 8u;
-    if (size >= 576 && profile->v3) return 832; /* XSAVE: Zydis knows only the first components */
+    if (size >= 576 && k->profile->v3)
+        return 832; /* XSAVE: Zydis knows only the first components */
     return size ? size : 1;
 }
 
 void or_generate(struct or_random *r, struct or_case *k, const char *filter) {
     do {
-        enum family f = family(r);
+        enum family f = family(r, k);
         while (!next_instruction(r, k, f, filter))
-            if (filter) f = family(r); /* it may be in any */
+            if (filter) f = family(r, k); /* it may be in any */
         for (unsigned n = 0; n < 16; n++) k->in.gpr[n] = integer(r);
         fpu(r, k->in.fx);
-        if (profile->v3) upper_halves(r, k->in.ymmh);
+        if (k->profile->v3) upper_halves(r, k->in.ymmh);
         k->in.rip = OR_CODE;
         k->in.rflags = 0x202 | (or_random(r) & 0x8d5) | (chance(r, 6) ? 0x400 : 0);
         k->memory = NULL;

@@ -78,10 +78,13 @@ static void start(ucontext_t *u) {
     load_fx(u->uc_mcontext.fpregs, &n.k->in);
 }
 
-static bool rep_goes_on(const ucontext_t *u) {
-    return (n.k->z.attributes &
-            (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE)) &&
-           (uint64_t)u->uc_mcontext.gregs[REG_RIP] == n.k->in.rip;
+/* Instructions that trap before they are done: repeated ones after each turn, and gathers where an
+ * element faults and there are others before it (SDM vol. 2, VPGATHERDD). */
+static bool goes_on(const ucontext_t *u) {
+    bool repeated =
+        n.k->z.attributes & (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE);
+    bool gather = n.k->memory && n.k->memory->mem.type == ZYDIS_MEMOP_TYPE_VSIB;
+    return (repeated || gather) && (uint64_t)u->uc_mcontext.gregs[REG_RIP] == n.k->in.rip;
 }
 
 static void finish(int sig, ucontext_t *u) {
@@ -110,7 +113,7 @@ static void handler(int sig, siginfo_t *info, void *context) {
         start(u);
         return;
     case RUNNING:
-        if (sig == SIGTRAP && rep_goes_on(u)) return; /* TF is still set */
+        if (sig == SIGTRAP && goes_on(u)) return; /* TF is still set */
         finish(sig, u);
         n.phase = IDLE;
         return;

@@ -12,6 +12,18 @@ struct row {
 };
 static struct row rows[ZYDIS_MNEMONIC_MAX_VALUE + 1];
 
+static void show_vector(const struct or_case *k, ZydisRegister reg) {
+    ZydisRegisterClass c = ZydisRegisterGetClass(reg);
+    if (c != ZYDIS_REGCLASS_XMM && c != ZYDIS_REGCLASS_YMM) return;
+    int n = ZydisRegisterGetId(reg);
+    uint64_t v[4];
+    memcpy(v, k->in.fx + 160 + 16 * n, 16);
+    memcpy(v + 2, k->in.ymmh + 16 * n, 16);
+    printf("    ymm%-2d", n);
+    for (unsigned e = 4; e-- > 0;) printf(" %016llx", (unsigned long long)v[e]);
+    printf("\n");
+}
+
 static void show(const struct or_case *k, const char *what, unsigned long number) {
     printf("%-12s case %lu:", ZydisMnemonicGetString(k->z.mnemonic), number);
     for (unsigned n = 0; n < k->z.length; n++) printf(" %02x", k->code[n]);
@@ -24,6 +36,10 @@ static void show(const struct or_case *k, const char *what, unsigned long number
            mxcsr, k->in.fx[1], k->in.fx[0], k->in.fx[3], k->in.fx[2]);
     if (k->memory) printf(" operand at %llx", (unsigned long long)k->target);
     printf("\n");
+    for (unsigned n = 0; n < k->z.operand_count; n++) {
+        if (k->op[n].type == ZYDIS_OPERAND_TYPE_REGISTER) show_vector(k, k->op[n].reg.value);
+        if (k->op[n].type == ZYDIS_OPERAND_TYPE_MEMORY) show_vector(k, k->op[n].mem.index);
+    }
 }
 
 int main(int argc, char **argv) {

@@ -34,6 +34,7 @@ struct or_fault {
 
 /* What is executed. */
 struct or_case {
+    const struct rv_profile *profile; /* what it may use */
     uint8_t code[OR_INSN_MAX];
     ZydisDecodedInstruction z;
     ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];

@@ -27,9 +27,24 @@ static void load(struct or_program *p, int reg, uint64_t v) {
     p->len += 8;
 }
 
+static void put(struct or_program *p, const uint8_t *code, unsigned len) {
+    p->at[p->insns++] = p->len;
+    memcpy(p->code + p->len, code, len);
+    p->len += len;
+}
+#define PUT(p, ...) put(p, (const uint8_t[]){__VA_ARGS__}, sizeof(uint8_t[]){__VA_ARGS__})
+
 #define ROOM 5 /* instructions that one case may become */
 
-static void append(struct or_program *p, const struct or_case *k) {
+/* VPSRLD or VPSRLQ of a gather's index register, which mostly holds nothing that hits memory. */
+static void small_indices(struct or_program *p, const struct or_case *k) {
+    unsigned reg = (unsigned)ZydisRegisterGetId(k->memory->mem.index);
+    bool dwords = k->z.opcode == 0x90 || k->z.opcode == 0x92;
+    PUT(p, 0xc4, (uint8_t)(reg < 8 ? 0xe1 : 0xc1), (uint8_t)((~reg & 15) << 3 | 5),
+        dwords ? 0x72 : 0x73, (uint8_t)(0xd0 | (reg & 7)), dwords ? 26 : 58);
+}
+
+static void append(struct or_random *r, struct or_program *p, const struct or_case *k) {
     unsigned loaded = 0;
     for (unsigned n = 0; n < k->z.operand_count; n++) {
         const ZydisDecodedOperandMem *m = &k->op[n].mem;
@@ -45,6 +60,8 @@ static void append(struct or_program *p, const struct or_case *k) {
          (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE)) &&
         !(loaded >> RV_RCX & 1))
         load(p, RV_RCX, k->in.gpr[RV_RCX]);
+    if (k->memory && k->memory->mem.type == ZYDIS_MEMOP_TYPE_VSIB && pick(r, 8))
+        small_indices(p, k);
     p->at[p->insns++] = p->len;
     memcpy(p->code + p->len, k->code, k->z.length);
     if (k->memory &&
@@ -57,13 +74,6 @@ static void append(struct or_program *p, const struct or_case *k) {
     }
     p->len += k->z.length;
 }
-
-static void put(struct or_program *p, const uint8_t *code, unsigned len) {
-    p->at[p->insns++] = p->len;
-    memcpy(p->code + p->len, code, len);
-    p->len += len;
-}
-#define PUT(p, ...) put(p, (const uint8_t[]){__VA_ARGS__}, sizeof(uint8_t[]){__VA_ARGS__})
 
 /* OR byte [page], 0 for each page that can be written, and a jump: the next block finds them in the
  * engine's caches. */
@@ -106,11 +116,37 @@ static void on_stack(struct or_random *r, struct or_program *p) {
     }
 }
 
+/* The same for AVX, with some SSE in between, and what compilers put between the two. */
+static void avx_on_stack(struct or_random *r, struct or_program *p) {
+    uint8_t reg = (uint8_t)pick(r, 8), modrm = (uint8_t)(0x44 | reg << 3);
+    uint8_t rr = (uint8_t)(0xc0 | pick(r, 64)), disp = (uint8_t)(pick(r, 9) * 8 - 32);
+    /* R, vvvv and L of the two-byte prefix; pp is 0, 1 or 2. */
+    uint8_t r_l = (uint8_t)(0xf8 ^ pick(r, 2) << 7 ^ pick(r, 2) << 2),
+            any = (uint8_t)(r_l ^ pick(r, 16) << 3);
+    switch (pick(r, 14)) {
+    case 0: PUT(p, 0xc5, r_l | 2, 0x6f, modrm, 0x24, disp); break; /* vmovdqu reg, [rsp+] */
+    case 1: PUT(p, 0xc5, r_l | 2, 0x7f, modrm, 0x24, disp); break; /* vmovdqu [rsp+], reg */
+    case 2: PUT(p, 0xc5, r_l | 1, 0x6f, modrm, 0x24, disp); break; /* vmovdqa reg, [rsp+] */
+    case 3: PUT(p, 0xc5, r_l, 0x29, modrm, 0x24, disp); break;     /* vmovaps [rsp+], reg */
+    case 4: PUT(p, 0xc5, r_l, 0x28, rr); break;                    /* vmovaps reg, reg */
+    case 5: PUT(p, 0xc5, r_l, 0x11, modrm, 0x24, disp); break;     /* vmovups [rsp+], reg */
+    case 6: PUT(p, 0xc5, any | 1, 0xfe, modrm, 0x24, disp); break; /* vpaddd reg, reg, [rsp+] */
+    case 7: PUT(p, 0xc5, any | 1, 0xef, rr); break;                /* vpxor reg, reg, reg */
+    case 8: PUT(p, 0xc5, any, 0x58, modrm, 0x24, disp); break;     /* vaddps reg, reg, [rsp+] */
+    case 9: PUT(p, 0xc5, any & 0xfb, 0x14, rr); break;             /* vunpcklps xmm */
+    case 10: PUT(p, 0x0f, 0x54, rr); break;                        /* andps xmm, xmm */
+    case 11: PUT(p, 0x66, 0x0f, 0x6f, rr); break;                  /* movdqa xmm, xmm */
+    case 12: PUT(p, 0xc5, 0xfc, 0x77); break;                      /* vzeroall */
+    default: PUT(p, 0xc5, 0xf8, 0x77);                             /* vzeroupper */
+    }
+}
+
 /* Near the edge of a page, mostly. */
 static uint64_t stack_pointer(struct or_random *r) {
     uint64_t page = OR_DATA + RV_PAGE_SIZE * pick(r, 6);
     uint64_t at = page - 128 + pick(r, 256);
     if (pick(r, 4) == 0) at = page + pick(r, RV_PAGE_SIZE);
+    if (pick(r, 4) == 0) return at & ~31ull;
     return pick(r, 8) ? at & ~7ull : at;
 }
 
@@ -145,10 +181,12 @@ void or_program_generate(struct or_random *r, struct or_program *p) {
         or_generate(r, &k, NULL);
         if (n == 0) memcpy(p->k.in.gpr, k.in.gpr, sizeof k.in.gpr);
         if (k.z.mnemonic == ZYDIS_MNEMONIC_CMPXCHG16B && pick(r, 2)) k.in.gpr[RV_RBX] = 0;
-        if (stack && pick(r, 3))
+        if (stack && k.profile->v3 && pick(r, 4) == 0)
+            avx_on_stack(r, p);
+        else if (stack && pick(r, 3))
             on_stack(r, p);
         else
-            append(p, &k);
+            append(r, p, &k);
     }
     if (stack) p->k.in.gpr[RV_RSP] = stack_pointer(r);
     p->k.in.rflags = k.in.rflags;
@@ -230,8 +268,11 @@ const char *or_program_run(const struct or_program *p, struct or_side *a, struct
     for (unsigned n = 0; n < RV_COUNT(p->stops); n++) {
         int ra = a->e->ops->run(a->e, p->stops[n], false, &err);
         int rb = b->e->ops->run(b->e, p->stops[n], false, &err);
-        if (ra != rb) return differ("how it stopped", p->stops[n], (uint64_t)ra, (uint64_t)rb);
-        const char *what = compare(a, b, p->stops[n]);
+        const char *what = ra != rb
+                               ? differ("how it stopped", p->stops[n], (uint64_t)ra, (uint64_t)rb)
+                               : compare(a, b, p->stops[n]);
+        /* The next program is to begin with the same memory again. */
+        if (what) memcpy(b->ram.host, a->ram.host, a->ram.size);
         if (what || ra != RV_RUN_UNTIL) return what;
     }
     return NULL;
