@@ -44,6 +44,19 @@ static unsigned number(const struct rv_insn *i, unsigned operand) {
 
 static inline rv_thunk thunk(const struct rv_insn *i) { return (rv_thunk)(uintptr_t)i->aux; }
 
+/* VCVTPS2PH, struct rv_insn.ext: it does not flush to zero. */
+#define EXT_HALF 1u
+
+/* Whether one of the halves in RM is tiny, exact or not. */
+static bool has_tiny_half(const struct frame *f) {
+    for (unsigned at = 0; at < 16; at += 2) {
+        uint16_t v;
+        memcpy(&v, f->operand[RM] + at, sizeof v);
+        if (!(v & 0x7c00) && (v & 0x3ff)) return true;
+    }
+    return false;
+}
+
 /* Runs it on the frame, and raises #XM before anything but MXCSR changed. src is RM in memory. */
 static void run_fp(struct rv_interp *c, const struct rv_insn *i, struct frame *f, const void *src) {
     uint32_t mxcsr = rv_fx32(c->x.fx, RV_FX_MXCSR);
@@ -63,12 +76,14 @@ static void run_fp(struct rv_interp *c, const struct rv_insn *i, struct frame *f
     uint32_t tiny = mxcsr & RV_MXCSR_UM ? 0 : rv_fx32(fx, RV_FX_MXCSR) & (RV_MXCSR_UM >> 7);
     rv_fx_set32(fx, RV_FX_MXCSR, quiet);
     uint16_t fl = (uint16_t)thunk(i)(f, src, fx, &c->fl);
+    if (i->ext == EXT_HALF && !(mxcsr & RV_MXCSR_UM) && has_tiny_half(f)) tiny = RV_MXCSR_UM >> 7;
     rv_vec_unmasked(c, i, mxcsr, (rv_fx32(fx, RV_FX_MXCSR) & RV_MXCSR_FLAGS) | tiny);
     c->fl = fl;
 }
 
 static void put_out(struct rv_interp *c, const struct rv_insn *i, const struct frame *f) {
-    for (unsigned n = REG; n <= RM; n++) {
+    /* MULX to twice the same register leaves the upper half, which is REG. */
+    for (unsigned n = RM + 1; n-- > REG;) {
         if (!(i->r2 & OUT(n))) continue;
         if (i->r2 & GPR(n))
             memcpy(&c->x.gpr[number(i, n)], f->operand[n], 8);
@@ -81,7 +96,8 @@ static void take_in(const struct rv_interp *c, const struct rv_insn *i, struct f
     for (unsigned n = 0; n < OPERANDS; n++) {
         if (i->r2 & GPR(n)) {
             memset(f->operand[n], 0, 32);
-            memcpy(f->operand[n], &c->x.gpr[number(i, n)], 8);
+            /* What is only written, to RM as if that were memory, is written in part. */
+            if (n != RM || !(i->r2 & OUT(RM))) memcpy(f->operand[n], &c->x.gpr[number(i, n)], 8);
         } else {
             ymm_get(c, number(i, n), f->operand[n]);
         }
@@ -106,8 +122,8 @@ static void vector(struct rv_interp *c, const struct rv_insn *i) {
     }
     if (i->r2 & OUT(RM)) {
         uint64_t va = operand_ea(c, i, true);
-        /* MXCSR must not change when the store faults. */
-        rv_probe_write(c, i, va, i->size);
+        memset(f.operand[RM], 0, sizeof f.operand[RM]);
+        /* VCVTPS2PH: its exceptions come before the store's. */
         run_fp(c, i, &f, f.operand[RM]);
         rv_store_bytes(c, i, va, f.operand[RM], i->size);
         return rv_next(c, i);
@@ -199,13 +215,13 @@ static void masked_store(struct rv_interp *c, const struct rv_insn *i) {
 static void gather(struct rv_interp *c, const struct rv_insn *i) {
     avx_check(c, i);
     unsigned size = ELEMENT(i), index = INDEX(i), widest = size > index ? size : index;
-    unsigned count = (16u << WIDE(i)) / widest;
+    unsigned all = 16u << WIDE(i), count = all / widest;
     uint8_t mask[32], out[32], indices[32];
     ymm_get(c, number(i, V), mask);
     ymm_get(c, number(i, REG), out);
     ymm_get(c, number(i, RM), indices);
-    for (unsigned n = 0; n < 32 / size; n++)
-        memset(mask + n * size, n < count && chosen(mask, n * size, size) ? 0xff : 0, size);
+    for (unsigned at = 0; at < 32; at += size)
+        memset(mask + at, at < all && chosen(mask, at, size) ? 0xff : 0, size);
     ymm_set(c, number(i, V), mask);
     for (unsigned n = 0; n < count; n++) {
         unsigned at = n * size;
@@ -222,7 +238,9 @@ static void gather(struct rv_interp *c, const struct rv_insn *i) {
         ymm_set(c, number(i, V), mask);
     }
     memset(out + count * size, 0, 32 - count * size);
+    memset(mask, 0, sizeof mask);
     ymm_set(c, number(i, REG), out);
+    ymm_set(c, number(i, V), mask);
     return rv_next(c, i);
 }
 
@@ -433,6 +451,7 @@ bool rv_vec_decode_vex(struct rv_interp *c, const struct rv_decode *d, struct rv
     }
     operands(d, out);
     if (decode_plain(c, d, out)) return true;
+    if (d->z.mnemonic == ZYDIS_MNEMONIC_VCVTPS2PH) out->ext = EXT_HALF;
     struct rv_thunk_key key;
     key_of(d, out, &key);
     out->aux = (const void *)(uintptr_t)rv_thunk_get(c->vec->thunks, &key);

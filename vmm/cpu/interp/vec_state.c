@@ -169,13 +169,13 @@ static void xrstor(struct rv_interp *c, const struct rv_insn *i) {
     _Alignas(16) uint8_t buf[XSAVE_SIZE + sizeof c->x.ymmh];
     rv_load_bytes(c, i, va, buf, XSAVE_SIZE);
     uint64_t bv = rv_fx64(buf, XSTATE_BV);
-    if (rfbm & bv & AVX) rv_load_bytes(c, i, va + XSAVE_SIZE, buf + XSAVE_SIZE, sizeof c->x.ymmh);
     bool bad = bv & ~c->x.xcr0;
     for (unsigned n = 0; n < XSAVE_ZEROES; n++)
         if (buf[XSTATE_BV + 8 + n]) bad = true;
     uint32_t mxcsr = rv_fx32(buf, RV_FX_MXCSR);
     if ((rfbm & (SSE | AVX)) && (mxcsr & ~RV_MXCSR_VALID)) bad = true;
     if (bad) rv_raise_error(c, i, RV_VEC_GP, 0);
+    if (rfbm & bv & AVX) rv_load_bytes(c, i, va + XSAVE_SIZE, buf + XSAVE_SIZE, sizeof c->x.ymmh);
 
     uint8_t *fx = c->x.fx;
     if (rfbm & bv & X87) {
