@@ -129,7 +129,7 @@ int retro_engine(const char *name, bool verbose, const struct rv_engine_ops **ou
 /* ---- the CPU that the guest sees ---- */
 
 /* What auto takes for software engines, where the host has all of v3. */
-static const struct rv_profile *const auto_profile = &rv_profile_v2;
+static const struct rv_profile *const auto_profile = &rv_profile_v3;
 
 const struct rv_profile *retro_auto_profile(const char **lacks) {
     *lacks = rv_profile_lacks(&rv_profile_v3);
