@@ -45,12 +45,12 @@ static uint64_t no_time(void *ctx) {
 }
 
 /* All of memory is user memory, mapped one to one; code begins at level cpl. */
-static void begin(unsigned cpl) {
+static void begin_with(const struct rv_profile *profile, unsigned cpl) {
     struct rv_err err = {0};
     memset(&g, 0, sizeof g);
     cr_assert_eq(rv_ram_init(&g.ram, RAM, &err), 0, "%s", err.msg);
     g.bus = (struct rv_cpu_bus){.exit = exits, .tsc = no_time};
-    cr_assert_eq(engine_create(&g.e, &g.ram, &g.bus, &rv_profile_v2, &err), 0, "%s", err.msg);
+    cr_assert_eq(engine_create(&g.e, &g.ram, &g.bus, profile, &err), 0, "%s", err.msg);
     put64(PML4, PDPT | 7);
     put64(PDPT, 0x87); /* 1 GiB */
     put64(GDT + 0x08, 0x00af9b000000ffffull);
@@ -79,6 +79,17 @@ static void begin(unsigned cpl) {
     x->idt = (struct rv_dtr){IDT, 0x1ff};
     x->rip = CODE;
     x->gpr[RV_RSP] = STACK;
+}
+
+static void begin(unsigned cpl) { begin_with(&rv_profile_v2, cpl); }
+
+/* With AVX enabled. */
+static void begin_v3(unsigned cpl) {
+    const char *lacks = rv_profile_lacks(&rv_profile_v3);
+    if (lacks) cr_skip_test("this host's CPU lacks %s", lacks);
+    begin_with(&rv_profile_v3, cpl);
+    g.x.cr4 |= RV_CR4_OSXSAVE;
+    g.x.xcr0 = RV_XCR0_X87 | RV_XCR0_SSE | RV_XCR0_AVX;
 }
 
 static void end(void) {
@@ -159,18 +170,23 @@ Test(system, far_jumps_through_memory) {
     }
 }
 
-/* Flat 32-bit code with a 16-bit stack segment, without paging. */
-static void begin_small_stack(void) {
-    begin(0);
+/* Makes of a machine at level 0 one with flat 32-bit code and a 16-bit stack segment, without
+ * paging. */
+static void small_stack(void) {
     struct rv_x86 *x = &g.x;
     x->cr0 = RV_CR0_PE | RV_CR0_ET | RV_CR0_NE;
-    x->cr4 = 0;
+    x->cr4 &= RV_CR4_OSXSAVE;
     x->efer = 0;
     for (int n = 0; n < RV_LDTR; n++)
         x->seg[n] = (struct rv_seg){.limit = 0xffffffff, .sel = 0x10, .attr = 0xc093};
     x->seg[RV_CS] = (struct rv_seg){.limit = 0xffffffff, .sel = 0x08, .attr = 0xc09b};
     x->seg[RV_SS].attr = 0x0093;
     x->seg[RV_SS].limit = 0xffff;
+}
+
+static void begin_small_stack(void) {
+    begin(0);
+    small_stack();
 }
 
 Test(system, pop_ss_leaves_the_old_stack_behind) {
@@ -207,4 +223,342 @@ Test(system, arpl_writes_only_what_changes) {
         cr_expect_eq(get64(DATA), raise ? 0xfff1 : 0xfff2);
         end();
     }
+}
+
+/* ---- CPU profiles ---- */
+
+#define VADDPS 0xc5, 0xfc, 0x58, 0xc1                               /* vaddps ymm0, ymm0, ymm1 */
+#define ANDN   0xc4, 0xe2, 0x78, 0xf2, 0xc1                         /* andn eax, eax, ecx */
+#define MOVBE  0x0f, 0x38, 0xf0, 0x04, 0x25, 0x00, 0x10, 0x01, 0x00 /* movbe eax, [DATA] */
+#define LZCNT  0xf3, 0x0f, 0xbd, 0xc1                               /* lzcnt eax, ecx */
+#define TZCNT  0xf3, 0x0f, 0xbc, 0xc1                               /* tzcnt eax, ecx */
+#define HLT    0xf4
+
+/* For VADDPS: 1 and 2 in all eight elements. */
+static void ones_and_twos(void) {
+    static const float one = 1, two = 2;
+    for (unsigned n = 0; n < 16; n += 4) {
+        memcpy(g.x.fx + 160 + n, &one, 4);
+        memcpy(g.x.ymmh + n, &one, 4);
+        memcpy(g.x.fx + 176 + n, &two, 4);
+        memcpy(g.x.ymmh + 16 + n, &two, 4);
+    }
+}
+static bool all_three(void) {
+    static const float threes[4] = {3, 3, 3, 3};
+    return !memcmp(g.x.fx + 160, threes, 16) && !memcmp(g.x.ymmh, threes, 16);
+}
+
+Test(system, v2_has_nothing_of_v3) {
+    begin(0);
+    g.x.cr4 |= RV_CR4_OSXSAVE;
+    g.x.xcr0 = 3;
+    struct rv_x86 start = g.x;
+    cr_expect_eq(RUN(VADDPS, HLT), RV_VEC_UD);
+    g.x = start;
+    cr_expect_eq(RUN(ANDN, HLT), RV_VEC_UD);
+    g.x = start;
+    cr_expect_eq(RUN(MOVBE, HLT), RV_VEC_UD);
+    g.x = start;
+    g.x.gpr[RV_RCX] = 0x10;
+    cr_expect_eq(RUN(LZCNT, HLT), -1);
+    cr_expect_eq(g.x.gpr[RV_RAX], 4, "it is BSR");
+    g.x = start;
+    cr_expect_eq(RUN(TZCNT, HLT), -1);
+    cr_expect(g.x.rflags & RV_FL_ZF, "it is BSF");
+    g.x = start;
+    g.x.gpr[RV_RDX] = 0;
+    g.x.gpr[RV_RAX] = 3;
+    cr_expect_eq(RUN(0x0f, 0x01, 0xd1, HLT), -1, "XSETBV without AVX");
+    g.x = start;
+    g.x.gpr[RV_RDX] = 0;
+    g.x.gpr[RV_RAX] = 7;
+    cr_expect_eq(RUN(0x0f, 0x01, 0xd1, HLT), RV_VEC_GP, "XSETBV with AVX");
+    end();
+}
+
+Test(system, v3_has_it) {
+    begin_v3(0);
+    struct rv_x86 start = g.x;
+    ones_and_twos();
+    cr_expect_eq(RUN(VADDPS, HLT), -1);
+    cr_expect(all_three());
+    g.x = start;
+    g.x.gpr[RV_RAX] = 0x0f;
+    g.x.gpr[RV_RCX] = 0x35;
+    cr_expect_eq(RUN(ANDN, HLT), -1);
+    cr_expect_eq(g.x.gpr[RV_RAX], 0x30);
+    g.x = start;
+    put64(DATA, 0x12345678);
+    cr_expect_eq(RUN(MOVBE, HLT), -1);
+    cr_expect_eq(g.x.gpr[RV_RAX], 0x78563412);
+    g.x = start;
+    g.x.gpr[RV_RCX] = 0x10;
+    cr_expect_eq(RUN(LZCNT, HLT), -1);
+    cr_expect_eq(g.x.gpr[RV_RAX], 27);
+    g.x = start;
+    cr_expect_eq(RUN(TZCNT, HLT), -1);
+    cr_expect_eq(g.x.gpr[RV_RAX], 32);
+    cr_expect_not(g.x.rflags & RV_FL_ZF);
+    cr_expect(g.x.rflags & RV_FL_CF);
+    end();
+}
+
+/* What this host may well have. */
+Test(system, v3_has_nothing_beyond) {
+    static const struct {
+        const char *name;
+        uint8_t code[9];
+    } others[] = {
+        {"VAESENC", {0xc4, 0xe2, 0x71, 0xdc, 0xc0}},
+        {"VAESENC ymm", {0xc4, 0xe2, 0x75, 0xdc, 0xc0}},
+        {"VPCLMULQDQ", {0xc4, 0xe3, 0x71, 0x44, 0xc0, 0x00}},
+        {"AESENC", {0x66, 0x0f, 0x38, 0xdc, 0xc1}},
+        {"PCLMULQDQ", {0x66, 0x0f, 0x3a, 0x44, 0xc1, 0x00}},
+        {"SHA1MSG1", {0x0f, 0x38, 0xc9, 0xc1}},
+        {"VGF2P8MULB", {0xc4, 0xe2, 0x79, 0xcf, 0xc0}},
+        {"VPDPBUSD", {0xc4, 0xe2, 0x79, 0x50, 0xc0}},
+        {"VADDPS zmm", {0x62, 0xf1, 0x7c, 0x48, 0x58, 0xc0}},
+        {"KMOVW", {0xc5, 0xf8, 0x90, 0xc8}},
+        {"ADCX", {0x66, 0x0f, 0x38, 0xf6, 0xc1}},
+        {"RDRAND", {0x0f, 0xc7, 0xf0}},
+        {"XSAVEOPT", {0x0f, 0xae, 0x34, 0x25, 0x00, 0x10, 0x01, 0x00}},
+        {"XSAVEC", {0x0f, 0xc7, 0x24, 0x25, 0x00, 0x10, 0x01, 0x00}},
+        {"VFMADDSS, AMD's", {0xc4, 0xe3, 0x79, 0x6a, 0xc0, 0x00}},
+        {"VADDPS behind 66", {0x66, VADDPS}},
+        {"VADDPS behind REX", {0x40, VADDPS}},
+        {"VADDPS behind LOCK", {0xf0, VADDPS}},
+    };
+    begin_v3(0);
+    struct rv_x86 start = g.x;
+    for (unsigned n = 0; n < RV_COUNT(others); n++) {
+        g.x = start;
+        cr_expect_eq(run(others[n].code, sizeof others[n].code), RV_VEC_UD, "%s", others[n].name);
+    }
+    end();
+}
+
+/* SDM vol. 2, 2.4: #UD without OSXSAVE or with SSE or AVX disabled in XCR0, then #NM for TS. EM and
+ * OSFXSR are those of SSE. BMI, which uses general registers, asks for none of them. */
+Test(system, when_avx_is_enabled) {
+    static const struct {
+        uint64_t cr0, no_cr4, xcr0;
+        int vector;
+    } cases[] = {
+        {0, 0, 7, -1},
+        {0, RV_CR4_OSXSAVE, 7, RV_VEC_UD},
+        {0, 0, 3, RV_VEC_UD},
+        {0, 0, 1, RV_VEC_UD},
+        {RV_CR0_TS, 0, 7, RV_VEC_NM},
+        {RV_CR0_TS, RV_CR4_OSXSAVE, 7, RV_VEC_UD},
+        {RV_CR0_TS, 0, 3, RV_VEC_UD},
+        {RV_CR0_EM, 0, 7, -1},
+        {0, RV_CR4_OSFXSR, 7, -1},
+    };
+    begin_v3(0);
+    struct rv_x86 start = g.x;
+    for (unsigned n = 0; n < RV_COUNT(cases); n++) {
+        for (unsigned general = 0; general < 2; general++) {
+            g.x = start;
+            g.x.cr0 |= cases[n].cr0;
+            g.x.cr4 &= ~cases[n].no_cr4;
+            g.x.xcr0 = cases[n].xcr0;
+            ones_and_twos();
+            g.x.gpr[RV_RCX] = 0x35;
+            int vector = general ? RUN(ANDN, HLT) : RUN(VADDPS, HLT);
+            cr_expect_eq(vector, general ? -1 : cases[n].vector, "case %u: %d", n, vector);
+            if (general) cr_expect_eq(g.x.gpr[RV_RAX], 0x35);
+            if (!general && vector < 0) cr_expect(all_three(), "case %u", n);
+        }
+    }
+    end();
+}
+
+/* Outside of 64-bit code C4 and C5 are VEX only where LES and LDS would have a register. */
+Test(system, vex_in_protected_mode) {
+    static const uint8_t lds[] = {0xc5, 0x05, 0x00, 0x10, 0x01, 0x00, HLT}; /* lds eax, [DATA] */
+    begin_v3(0);
+    small_stack();
+    ones_and_twos();
+    cr_expect_eq(RUN(VADDPS, HLT), -1);
+    cr_expect(all_three());
+    end();
+    begin_v3(0);
+    small_stack();
+    put64(GDT + 0x08, 0x00cf9b000000ffffull);
+    put64(DATA, 0x0000001012345678ull);
+    cr_expect_eq(run(lds, sizeof lds), -1);
+    cr_expect_eq(g.x.gpr[RV_RAX], 0x12345678);
+    cr_expect_eq(g.x.seg[RV_DS].sel, 0x10);
+    end();
+}
+
+/* SDM vol. 2, 2.4.7: no VEX in real mode. */
+Test(system, vex_in_real_mode) {
+    for (unsigned n = 0; n < 3; n++) {
+        begin_v3(0);
+        struct rv_x86 *x = &g.x;
+        x->cr0 = RV_CR0_ET;
+        x->cr4 = RV_CR4_OSXSAVE | RV_CR4_OSFXSR;
+        x->efer = 0;
+        for (int s = 0; s < RV_LDTR; s++)
+            x->seg[s] = (struct rv_seg){.limit = 0xffff, .attr = 0x93};
+        x->seg[RV_CS] =
+            (struct rv_seg){.base = CODE, .limit = 0xffff, .sel = CODE >> 4, .attr = 0x9b};
+        x->rip = 0;
+        x->gpr[RV_RSP] = STACK0;
+        for (unsigned v = 0; v < 32; v++) {
+            uint32_t entry = HANDLERS + 16 * v;
+            memcpy(g.ram.host + IDT + 4 * v, &entry, 4);
+        }
+        int vector = n == 0 ? RUN(VADDPS, HLT) : n == 1 ? RUN(ANDN, HLT) : RUN(0x66, LZCNT, HLT);
+        cr_expect_eq(vector, n < 2 ? RV_VEC_UD : -1, "case %u: %d", n, vector);
+        if (n == 2) cr_expect_eq(g.x.gpr[RV_RAX], 32, "LZCNT has no VEX");
+        end();
+    }
+}
+
+Test(system, xsetbv_takes_what_goes_together) {
+    static const uint8_t code[] = {0x0f, 0x01, 0xd1, 0x0f, 0x01, 0xd0, HLT}; /* xsetbv; xgetbv */
+    begin_v3(0);
+    struct rv_x86 start = g.x;
+    for (uint64_t v = 0; v < 16; v++) {
+        g.x = start;
+        g.x.gpr[RV_RAX] = v;
+        g.x.gpr[RV_RDX] = 0;
+        g.x.ymmh[5] = 0x55;
+        int vector = run(code, sizeof code);
+        bool good = v == 1 || v == 3 || v == 7;
+        cr_expect_eq(vector, good ? -1 : RV_VEC_GP, "XCR0 = %u: %d", (unsigned)v, vector);
+        cr_expect_eq(g.x.xcr0, good ? v : 7);
+        cr_expect_eq(g.x.ymmh[5], 0x55, "no component is lost by being disabled");
+    }
+    end();
+}
+
+/* Translations and decoded blocks must not outlive it: a loop that was run with AVX disabled, then
+ * enabled, then disabled by XCR0 and by CR4. The handler of #UD counts and goes on behind. */
+Test(system, code_follows_what_is_enabled) {
+    static const uint8_t code[] = {
+        0x31, 0xc9,                   /* xor ecx, ecx */
+        0x31, 0xd2,                   /* xor edx, edx */
+        0xb8, 3,    0,    0,    0,    /* mov eax, 3 */
+        0x0f, 0x01, 0xd1,             /* xsetbv */
+        0xe8, 0x4c, 0,    0,    0,    /* call 0x5d */
+        0x4d, 0x89, 0xc2,             /* mov r10, r8 */
+        0xb8, 7,    0,    0,    0,    /* mov eax, 7 */
+        0x0f, 0x01, 0xd1,             /* xsetbv */
+        0xe8, 0x3c, 0,    0,    0,    /* call 0x5d */
+        0x4d, 0x89, 0xc3,             /* mov r11, r8 */
+        0xb8, 3,    0,    0,    0,    /* mov eax, 3 */
+        0x0f, 0x01, 0xd1,             /* xsetbv */
+        0xe8, 0x2c, 0,    0,    0,    /* call 0x5d */
+        0x4d, 0x89, 0xc4,             /* mov r12, r8 */
+        0xb8, 7,    0,    0,    0,    /* mov eax, 7 */
+        0x0f, 0x01, 0xd1,             /* xsetbv */
+        0x0f, 0x20, 0xe0,             /* mov rax, cr4 */
+        0x48, 0x0f, 0xba, 0xf0, 0x12, /* btr rax, 18 */
+        0x0f, 0x22, 0xe0,             /* mov cr4, rax */
+        0xe8, 0x11, 0,    0,    0,    /* call 0x5d */
+        0x4d, 0x89, 0xc5,             /* mov r13, r8 */
+        0x48, 0x0f, 0xba, 0xe8, 0x12, /* bts rax, 18 */
+        0x0f, 0x22, 0xe0,             /* mov cr4, rax */
+        0xe8, 1,    0,    0,    0,    /* call 0x5d */
+        HLT,                          /* */
+        0xbb, 9,    0,    0,    0,    /* 0x5d: mov ebx, 9 */
+        0xc5, 0xfd, 0xfe, 0xc0,       /* 0x62: vpaddd ymm0, ymm0, ymm0 */
+        0xff, 0xcb,                   /* dec ebx */
+        0x75, 0xf8,                   /* jnz 0x62 */
+        0xc3,                         /* ret */
+    };
+    static const uint8_t handler[] = {
+        0x49, 0xff, 0xc0,             /* inc r8 */
+        0x48, 0x83, 0x04, 0x24, 0x04, /* add qword [rsp], 4 */
+        0x48, 0xcf,                   /* iretq */
+    };
+    begin_v3(0);
+    memcpy(g.ram.host + DATA, handler, sizeof handler);
+    put64(IDT + 16 * RV_VEC_UD,
+          (DATA & 0xffff) | 0x08ull << 16 | 0x8e00ull << 32 | (uint64_t)(DATA >> 16) << 48);
+    memset(g.x.fx + 160, 1, 16);
+    memset(g.x.ymmh, 1, 16);
+    cr_expect_eq(run(code, sizeof code), -1);
+    cr_expect_eq(g.x.gpr[10], 9, "disabled");
+    cr_expect_eq(g.x.gpr[11], 9, "enabled");
+    cr_expect_eq(g.x.gpr[12], 18, "disabled by XCR0");
+    cr_expect_eq(g.x.gpr[13], 27, "disabled by CR4");
+    cr_expect_eq(g.x.gpr[8], 27, "enabled again");
+    for (unsigned n = 0; n < 16; n += 4) {
+        uint32_t low, high;
+        memcpy(&low, g.x.fx + 160 + n, 4);
+        memcpy(&high, g.x.ymmh + n, 4);
+        cr_expect_eq(low, 0x01010101u << 18);
+        cr_expect_eq(high, 0x01010101u << 18);
+    }
+    end();
+}
+
+/* mov eax, leaf; mov ecx, sub; cpuid; hlt */
+static void cpuid(uint32_t leaf, uint32_t sub) {
+    uint8_t code[] = {0xb8, 0, 0, 0, 0, 0xb9, 0, 0, 0, 0, 0x0f, 0xa2, HLT};
+    memcpy(code + 1, &leaf, 4);
+    memcpy(code + 6, &sub, 4);
+    g.x.rip = CODE;
+    g.x.halted = 0;
+    cr_assert_eq(run(code, sizeof code), -1);
+}
+#define LEAF_1_ECX 0x30401000u /* FMA, MOVBE, AVX, F16C */
+#define OSXSAVE    (1u << 27)
+#define LEAF_7_EBX 0x128u /* BMI1, AVX2, BMI2 */
+
+Test(system, cpuid_of_v3) {
+    const uint64_t *r = g.x.gpr;
+    begin_v3(0);
+    g.x.cr4 &= ~RV_CR4_OSXSAVE;
+    cpuid(1, 0);
+    cr_expect_eq(r[RV_RCX] & (LEAF_1_ECX | OSXSAVE), LEAF_1_ECX);
+    g.x.cr4 |= RV_CR4_OSXSAVE;
+    cpuid(1, 0);
+    cr_expect_eq(r[RV_RCX] & (LEAF_1_ECX | OSXSAVE), LEAF_1_ECX | OSXSAVE);
+    cpuid(7, 0);
+    cr_expect_eq(r[RV_RBX] & LEAF_7_EBX, LEAF_7_EBX);
+    cr_expect_not(r[RV_RBX] & 1u << 16, "AVX-512");
+    cpuid(0x80000001, 0);
+    cr_expect(r[RV_RCX] & 1u << 5, "LZCNT");
+    for (uint64_t xcr0 = 1; xcr0 < 8; xcr0 = 2 * xcr0 + 1) {
+        g.x.xcr0 = xcr0;
+        cpuid(0xd, 0);
+        cr_expect_eq(r[RV_RAX], 7);
+        cr_expect_eq(r[RV_RBX], xcr0 == 7 ? 832 : 576, "the enabled ones");
+        cr_expect_eq(r[RV_RCX], 832);
+        cr_expect_eq(r[RV_RDX], 0);
+    }
+    cpuid(0xd, 1);
+    cr_expect_eq(r[RV_RAX], 0, "no XSAVEOPT, XSAVEC");
+    cpuid(0xd, 2);
+    cr_expect_eq(r[RV_RAX], 256);
+    cr_expect_eq(r[RV_RBX], 576);
+    cr_expect_eq(r[RV_RCX], 0);
+    end();
+}
+
+Test(system, cpuid_of_v2) {
+    const uint64_t *r = g.x.gpr;
+    begin(0);
+    cpuid(1, 0);
+    cr_expect_eq(r[RV_RCX] & (LEAF_1_ECX | OSXSAVE), 0);
+    g.x.cr4 |= RV_CR4_OSXSAVE;
+    cpuid(1, 0);
+    cr_expect_eq(r[RV_RCX] & (LEAF_1_ECX | OSXSAVE), OSXSAVE);
+    cpuid(7, 0);
+    cr_expect_eq(r[RV_RBX] & LEAF_7_EBX, 0);
+    cpuid(0x80000001, 0);
+    cr_expect_not(r[RV_RCX] & 1u << 5, "LZCNT");
+    cpuid(0xd, 0);
+    cr_expect_eq(r[RV_RAX], 3);
+    cr_expect_eq(r[RV_RBX], 576);
+    cr_expect_eq(r[RV_RCX], 576);
+    cpuid(0xd, 2);
+    cr_expect_eq(r[RV_RAX] | r[RV_RBX] | r[RV_RCX] | r[RV_RDX], 0);
+    end();
 }
