@@ -295,7 +295,6 @@ static void write_cold(struct rv_translation *t, const struct rv_cold *k) {
     struct rv_emit *e = &t->e;
     struct rv_xlate *x = t->c->xlate;
     rv_patch(k->jump, e->p);
-    if (k->out && k->rest) give_back(e, k->rest);
     switch (k->kind) {
     case RV_COLD_FIND:
         rv_emit_imm(e, HCX, (uint64_t)(uintptr_t)k->i);
@@ -310,6 +309,7 @@ static void write_cold(struct rv_translation *t, const struct rv_cold *k) {
         break;
     }
     case RV_COLD_TABLE: {
+        if (k->rest) give_back(e, k->rest);
         uint8_t *miss = look_up_fixed(t, k->out->va);
         const uint8_t *jump = e->p;
         rv_emit_jmp_rm(e, rv_reg(H11));
@@ -328,6 +328,7 @@ static void write_cold(struct rv_translation *t, const struct rv_cold *k) {
         break;
     case RV_COLD_OUT:
         if (k->rest) {
+            give_back(e, k->rest);
             /* The jump to be patched is the one behind what is given back. */
             k->out->jump = rv_emit_jmp(e);
             rv_patch(k->out->jump, e->p);
