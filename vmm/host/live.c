@@ -27,6 +27,12 @@
 /* A guest that lags by more - its host slept, or is far too slow - does not have to catch up. */
 #define PACE_GIVE_UP (2 * RV_NSEC)
 #define ESCAPE       0x1d /* Ctrl-] */
+/* A timer that is due is served at the next trap, which costs nothing; a kick and the landmark
+ * after it cost up to milliseconds. So the kick waits for a trap: as many times as long as kicks
+ * have taken so far, which bounds their part of the time however fast the guest's timers are. */
+#define PATIENCE     4u
+#define PATIENCE_MIN 100000ull   /* ns */
+#define PATIENCE_MAX 10000000ull /* ns */
 
 struct rv_live {
     struct rv_nondet nd;
@@ -35,6 +41,8 @@ struct rv_live {
     bool lagging;           /* behind the wall at the last look */
     rv_icount pushed_at;    /* where time was last pushed along */
     struct rv_waker *waker; /* NULL: the engine comes back by itself */
+    uint64_t kick_at;       /* for a timer, wall ns; RV_NEVER: none */
+    uint64_t kick_cost;     /* ns from such a kick to the landmark that it led to; a moving mean */
     bool eof;
     bool escaped;
     uint8_t in[256];
@@ -163,10 +171,28 @@ static bool push_along(struct rv_live *l, const struct rv_next *q, uint64_t elap
 /* How long an idle wait may last before stop requests and the timeout are looked at again. */
 #define IDLE_SLICE 100000000ull /* ns */
 
+static uint64_t patience(const struct rv_live *l) {
+    uint64_t ns = PATIENCE * l->kick_cost;
+    if (ns < PATIENCE_MIN) ns = PATIENCE_MIN;
+    return ns < PATIENCE_MAX ? ns : PATIENCE_MAX;
+}
+
+/* The guest came to a landmark, where only a kick can have brought it. */
+static void learn_kick_cost(struct rv_live *l) {
+    uint64_t now = wall();
+    if (now < l->kick_at) return;
+    uint64_t cost = now - l->kick_at;
+    /* Most of a long one is what else the host had to do. */
+    if (cost > PATIENCE_MAX) cost = PATIENCE_MAX;
+    l->kick_cost = (7 * l->kick_cost + cost) / 8;
+    l->kick_at = RV_NEVER;
+}
+
 static int live_next(struct rv_nondet *nd, const struct rv_next *q, struct rv_push *out,
                      struct rv_err *err) {
     (void)err;
     struct rv_live *l = of(nd);
+    if (q->landmark) learn_kick_cost(l);
     for (;;) {
         int stop = 0;
         fill_input(l, 0, &stop);
@@ -233,8 +259,8 @@ static int live_horizon(struct rv_nondet *nd, struct rv_point at, struct rv_hori
     struct rv_live *l = of(nd);
     if (l->waker) {
         bool wants_input = l->config.input_fd >= 0 && !l->eof && l->in_pos == l->in_len;
-        rv_waker_set(l->waker, h->deadline == RV_NEVER ? RV_NEVER : l->started + h->deadline,
-                     wants_input ? l->config.input_fd : -1);
+        l->kick_at = h->deadline == RV_NEVER ? RV_NEVER : l->started + h->deadline + patience(l);
+        rv_waker_set(l->waker, l->kick_at, wants_input ? l->config.input_fd : -1);
     }
     uint32_t slice = l->in_pos < l->in_len ? INPUT_SLICE : l->lagging ? PACE_SLICE : SLICE;
     h->until = at.icount + slice;
@@ -299,6 +325,7 @@ int rv_live_new(struct rv_live **out, const struct rv_live_config *config, struc
     l->nd.ops = &live_ops;
     l->config = *config;
     l->started = wall();
+    l->kick_at = RV_NEVER;
     *out = l;
     return 0;
 }
