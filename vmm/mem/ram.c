@@ -91,14 +91,22 @@ bool rv_ram_write(struct rv_ram *r, rv_gpa gpa, const void *in, uint64_t len) {
     return true;
 }
 
+/* The first page from i on that is marked; pages: none. Few are, so words are looked at. */
+static uint64_t next_marked(const uint8_t *marks, uint64_t i, uint64_t pages) {
+    for (; i < pages; i++) {
+        uint64_t word;
+        while (i + sizeof word <= pages && (memcpy(&word, marks + i, sizeof word), word == 0))
+            i += sizeof word;
+        if (i < pages && marks[i]) break;
+    }
+    return i;
+}
+
 /* Moves what engines noted to those who want to know of it, each at a time of its own. */
 static void collect(struct rv_ram *r) {
     if (r->collect) r->collect(r->collect_ctx);
     uint64_t pages = r->size >> RV_PAGE_SHIFT;
-    for (uint64_t i = 0; i < pages; i++) {
-        const uint8_t *next = memchr(r->dirty + i, 1, pages - i);
-        if (!next) break;
-        i = (uint64_t)(next - r->dirty);
+    for (uint64_t i = 0; (i = next_marked(r->dirty, i, pages)) < pages; i++) {
         r->undigested[i] = r->changed[i] = r->recent[i] = 1;
         r->dirty[i] = 0;
     }
@@ -120,13 +128,14 @@ uint64_t rv_ram_digest(struct rv_ram *r) {
      * changed page costs one subtraction and one addition. */
     collect(r);
     uint64_t pages = r->size >> RV_PAGE_SHIFT;
-    for (uint64_t i = 0; i < pages; i++) {
-        if (!r->undigested[i]) continue;
-        uint64_t h = XXH3_64bits_withSeed(r->host + (i << RV_PAGE_SHIFT), RV_PAGE_SIZE, i + 1);
+    for (uint64_t i = 0; (i = next_marked(r->undigested, i, pages)) < pages; i++) {
+        const uint8_t *page = r->host + (i << RV_PAGE_SHIFT);
         static const uint8_t zero[RV_PAGE_SIZE];
         /* Pages that hold zeroes count as never written, so that a page written with what it held
          * already leaves the digest alone. */
-        if (memcmp(r->host + (i << RV_PAGE_SHIFT), zero, RV_PAGE_SIZE) == 0) h = 0;
+        uint64_t h = 0;
+        if (memcmp(page, zero, RV_PAGE_SIZE) != 0)
+            h = XXH3_64bits_withSeed(page, RV_PAGE_SIZE, i + 1);
         r->digest += h - r->page_hash[i];
         r->page_hash[i] = h;
         r->undigested[i] = 0;
