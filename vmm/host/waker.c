@@ -21,6 +21,8 @@ struct rv_waker {
     uint64_t at;
     int fd;
     bool armed, ending;
+    uint64_t sleeps_until; /* what the thread itself waits for: ns, and one of fd or -1 */
+    int sleeps_on;
 };
 
 static uint64_t wall(void) {
@@ -33,10 +35,11 @@ static void *work(void *arg) {
     struct rv_waker *w = arg;
     for (;;) {
         pthread_mutex_lock(&w->lock);
-        bool ending = w->ending, armed = w->armed;
-        uint64_t at = armed ? w->at : RV_NEVER;
+        bool ending = w->ending;
+        uint64_t at = w->sleeps_until = w->armed ? w->at : RV_NEVER;
+        w->sleeps_on = w->armed ? w->fd : -1;
         struct pollfd p[2] = {{.fd = w->event, .events = POLLIN},
-                              {.fd = armed ? w->fd : -1, .events = POLLIN}};
+                              {.fd = w->sleeps_on, .events = POLLIN}};
         pthread_mutex_unlock(&w->lock);
         if (ending) return NULL;
         uint64_t now = wall();
@@ -50,7 +53,7 @@ static void *work(void *arg) {
         }
         if (n < 0) continue;
         pthread_mutex_lock(&w->lock);
-        bool due = w->armed && w->at == at && w->fd == p[1].fd;
+        bool due = w->armed && (wall() >= w->at || (p[1].revents && w->fd == p[1].fd));
         if (due) w->armed = false;
         pthread_mutex_unlock(&w->lock);
         if (due) w->kick(w->ctx);
@@ -66,8 +69,8 @@ int rv_waker_new(struct rv_waker **out, void (*kick)(void *ctx), void *ctx, stru
     struct rv_waker *w = rv_alloc(sizeof *w);
     w->kick = kick;
     w->ctx = ctx;
-    w->at = RV_NEVER;
-    w->fd = -1;
+    w->at = w->sleeps_until = RV_NEVER;
+    w->fd = w->sleeps_on = -1;
     w->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (w->event < 0) {
         free(w);
@@ -105,13 +108,12 @@ void rv_waker_free(struct rv_waker *w) {
 
 void rv_waker_set(struct rv_waker *w, uint64_t at, int fd) {
     pthread_mutex_lock(&w->lock);
-    bool same = w->armed && w->at == at && w->fd == fd;
-    /* For a later moment the thread wakes once in vain, which is cheaper than telling it each time
-     * that a guest moves its timer on. */
-    bool sooner = !w->armed || at < w->at || fd != w->fd;
     w->at = at;
     w->fd = fd;
     w->armed = true;
+    /* Else the thread wakes in vain once, which is cheaper than telling it each time that a guest
+     * stops its timer and sets it anew. */
+    bool sooner = at < w->sleeps_until || (fd >= 0 && fd != w->sleeps_on);
     pthread_mutex_unlock(&w->lock);
-    if (!same && sooner) nudge(w);
+    if (sooner) nudge(w);
 }
