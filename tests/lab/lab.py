@@ -12,6 +12,7 @@ import io
 import os
 import pty
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -164,6 +165,22 @@ def end(process):
             process.wait()
 
 
+def drain(master, errors):
+    """Reads what the machine shows on its terminals, which nobody looks at, until they are gone: the
+    one it was given, and the one that Bochs makes for its screen and names in its messages. Bochs
+    stands still when what it draws there is not read."""
+    screen = None
+    while True:
+        if not screen:
+            with open(errors, "rb") as f:
+                named = re.search(rb'connected to screen "([^"]+)"', f.read())
+            screen = named and os.open(named[1], os.O_RDONLY | os.O_NOCTTY)
+        terminals = [master, screen] if screen else [master]
+        for terminal in select.select(terminals, [], [], 0.2)[0]:
+            if not os.read(terminal, 65536):
+                return
+
+
 def run(machine, command, inputs=(), out=None, limit=600, show=None, memory=None, cpu=None,
         out_size=2 << 30):
     """Runs a shell command in a lab. inputs: (file or folder here, path inside); out: a folder here for
@@ -176,17 +193,16 @@ def run(machine, command, inputs=(), out=None, limit=600, show=None, memory=None
         with open(disks[1], "wb") as f:
             f.truncate(out_size // SECTORS * SECTORS)
         args = MACHINES[machine](work, disks, memory, cpu)
-        # Bochs wants a terminal to draw on; nobody reads what it draws.
+        # Bochs wants a terminal.
         master, slave = pty.openpty()
         with open(f"{work}/errors", "wb") as errors:
             process = subprocess.Popen(args, stdin=slave, stdout=slave, stderr=errors,
                                        env={**os.environ, "TERM": "xterm"}, start_new_session=True)
         os.close(slave)
-        drain = os.fork()
-        if drain == 0:
+        reader = os.fork()
+        if reader == 0:
             try:
-                while os.read(master, 65536):
-                    pass
+                drain(master, f"{work}/errors")
             finally:
                 os._exit(0)
         try:
@@ -195,8 +211,8 @@ def run(machine, command, inputs=(), out=None, limit=600, show=None, memory=None
         finally:
             end(process)
             os.close(master)
-            os.kill(drain, signal.SIGKILL)
-            os.waitpid(drain, 0)
+            os.kill(reader, signal.SIGKILL)
+            os.waitpid(reader, 0)
         if not finished:
             return TIMEOUT
         status = read_output(disks[1], out)
