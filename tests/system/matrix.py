@@ -16,6 +16,10 @@ STOPS = int(os.environ.get("RV_MATRIX_STOPS", "3"))  # random positions a guest 
 SLOW_MAX = int(os.environ.get("RV_SLOW_MAX", "60000"))
 ONLY = os.environ.get("RV_ONLY", "").split()  # cases, "-" for spaces; none: all of them
 WITHOUT = os.environ.get("RV_WITHOUT", "").split()
+# How much the guests compute that are told: less where the machine itself is emulated instruction by
+# instruction.
+WORK = os.environ.get("RV_WORK", "20")
+ROUNDS = os.environ.get("RV_ROUNDS", "200")
 LIMIT = "200M"  # instructions: a guest that does not end shows as max-instructions
 
 # name: (stop, code, console must contain)
@@ -54,8 +58,8 @@ def every_case():
         yield name, ["-k", image(name)], PASS
     for name in V2:
         yield name + " v2", ["-k", image(name), "--cpu", "v2"], PASS
-    yield "work", ["-k", image("work"), "-a", "20"], PASS
-    yield "generate", ["-k", image("generate"), "-a", "200"], PASS
+    yield "work", ["-k", image("work"), "-a", WORK], PASS
+    yield "generate", ["-k", image("generate"), "-a", ROUNDS], PASS
     typed = os.path.join(GUESTS, "echo.txt")
     with open(typed, "wb") as f:
         f.write(ECHO)
