@@ -22,6 +22,9 @@
 /* Instructions interpreted after each trap before the guest goes back to the hardware: going there
  * and coming out again costs more than these. */
 #define STRETCH 400
+/* The same after an interrupt: Linux takes a tick within these, with half a dozen reads of the
+ * clock and the write that sets the next one. */
+#define INTERRUPT_STRETCH 3000
 /* The same after a kick, in search of a trap: so many instructions at most, in steps, and so long.
  */
 #define KICK_STRETCH 20000
@@ -109,6 +112,10 @@ static rv_icount interp_count(struct rv_nested *n) { return n->interp->ops->icou
 
 static void stay(struct rv_nested *n, rv_icount instructions) {
     n->stay_until = interp_count(n) + instructions;
+}
+
+static void stay_at_least(struct rv_nested *n, rv_icount instructions) {
+    if (n->stay_until < interp_count(n) + instructions) stay(n, instructions);
 }
 
 /* Something is due before the next instruction, or lasts for it alone, or shows on hardware. */
@@ -402,7 +409,7 @@ static int on_interp(struct rv_nested *n, bool want_window, struct rv_err *err) 
         return RV_RUN_UNTIL;
     }
     if (r == RV_RUN_ATTENTION || r == RV_RUN_HALTED) end_search(n);
-    if (r == RV_RUN_ATTENTION) stay(n, STRETCH);
+    if (r == RV_RUN_ATTENTION) stay_at_least(n, STRETCH);
     if (r != RV_RUN_UNTIL) return r;
     n->interp->ops->get(n->interp, &n->x);
     /* A trap by the last instruction is answered first. */
@@ -431,7 +438,7 @@ static int nested_run(struct rv_engine *e, rv_icount until, bool want_window, st
     if (n->shutdown) return RV_RUN_TRIPLE_FAULT;
     if (want_window) {
         to_interp(n);
-        if (n->stay_until < interp_count(n) + WINDOW_STRETCH) stay(n, WINDOW_STRETCH);
+        stay_at_least(n, WINDOW_STRETCH);
     }
     for (;;) {
         if (atomic_load(&n->kicked) && !n->searching) search(n);
@@ -454,7 +461,7 @@ static bool nested_interruptible(struct rv_engine *e) {
 static int nested_inject(struct rv_engine *e, unsigned vector, struct rv_err *err) {
     struct rv_nested *n = of(e);
     to_interp(n);
-    stay(n, STRETCH);
+    stay(n, INTERRUPT_STRETCH);
     return n->interp->ops->inject(n->interp, vector, err);
 }
 
