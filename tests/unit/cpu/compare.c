@@ -172,17 +172,6 @@ static bool has_mmx(const struct or_case *k) {
     return false;
 }
 
-/* CPUs name any byte in the page that faults, also one before or after the elements selected. */
-static bool masked_move(const struct or_case *k) {
-    switch (k->z.mnemonic) {
-    case ZYDIS_MNEMONIC_VMASKMOVPS:
-    case ZYDIS_MNEMONIC_VMASKMOVPD:
-    case ZYDIS_MNEMONIC_VPMASKMOVD:
-    case ZYDIS_MNEMONIC_VPMASKMOVQ: return true;
-    default: return false;
-    }
-}
-
 const char *or_compare(const struct or_case *k, const struct or_outcome *native,
                        const struct or_outcome *guest) {
     static const char *const names[16] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
@@ -209,7 +198,8 @@ const char *or_compare(const struct or_case *k, const struct or_outcome *native,
         if (k->z.mnemonic == ZYDIS_MNEMONIC_ENTER) has_error = false, wide = true;
         if (has_error && (f->error ^ g->error) & error_mask)
             return differ("error code", f->error, g->error);
-        uint64_t cr2_mask = masked_move(k) ? ~(uint64_t)0xfff : ~0ull;
+        /* Of masked moves CPUs name any byte in the page that faults. */
+        uint64_t cr2_mask = or_masked(k) ? ~(uint64_t)0xfff : ~0ull;
         if (f->vector == 14 && !wide && (f->cr2 ^ g->cr2) & cr2_mask)
             return differ("CR2", f->cr2, g->cr2);
     }

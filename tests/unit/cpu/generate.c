@@ -428,8 +428,7 @@ static bool spoil(struct or_random *r, struct or_case *k) {
 
 /* ---- addresses ---- */
 
-/* Leaves out the elements that a mask in a register does not name. */
-static bool masked(const struct or_case *k) {
+bool or_masked(const struct or_case *k) {
     switch (k->z.mnemonic) {
     case ZYDIS_MNEMONIC_VMASKMOVPS:
     case ZYDIS_MNEMONIC_VMASKMOVPD:
@@ -445,9 +444,9 @@ static uint64_t target(struct or_random *r, const struct or_case *k, unsigned si
     uint64_t at = 0x100 + pick(r, OR_DATA_SIZE - 0x800);
     if (lock || !chance(r, 4)) at &= ~(uint64_t)(align - 1);
     if (lock) return OR_DATA + at;
-    if (masked(k) && !chance(r, 3))
+    if (or_masked(k) && !chance(r, 3))
         at = (chance(r, 2) ? OR_WINDOW : OR_DATA_SIZE) - pick(r, size + 1); /* over the ends */
-    else if (masked(k) && chance(r, 2))
+    else if (or_masked(k) && chance(r, 2))
         at = 0 - (uint64_t)pick(r, size + 1);
     else if (chance(r, 20))
         at = OR_DATA_SIZE + 0x100 + (pick(r, 0x800) & ~15u); /* read-only */
@@ -604,7 +603,7 @@ static void xsave_area(struct or_random *r, struct or_case *k, uint8_t *area) {
 
 static void special_cases(struct or_random *r, struct or_case *k) {
     uint64_t *gpr = k->in.gpr;
-    if (masked(k)) mask_at_end(r, k);
+    if (or_masked(k)) mask_at_end(r, k);
     if (k->memory && k->memory->mem.type == ZYDIS_MEMOP_TYPE_VSIB) gather(r, k);
     switch (k->z.mnemonic) {
     case ZYDIS_MNEMONIC_BEXTR:

@@ -74,6 +74,9 @@ void or_prepare(struct or_random *r, struct or_case *k, const struct rv_profile 
 /* Makes the next case; filter, if not NULL, is the mnemonic wanted. */
 void or_generate(struct or_random *r, struct or_case *k, const char *filter);
 
+/* Whether it leaves out the elements that a mask in a register does not name. */
+bool or_masked(const struct or_case *k);
+
 /* compare.c: NULL when both agree, else a description in a static buffer. */
 const char *or_compare(const struct or_case *k, const struct or_outcome *native,
                        const struct or_outcome *guest);

@@ -17,6 +17,10 @@ struct rv_decode {
 /* Sets Zydis up for c's mode and profile. */
 void rv_decode_init(const struct rv_interp *c, ZydisDecoder *z);
 
+/* Whether a VEX-encoded instruction wants its memory operand aligned to its size: only some moves
+ * do (SDM vol. 1, 14.9). */
+bool rv_vex_aligned(ZydisMnemonic m);
+
 /* Byte offset of a general register operand (AH..BH included), for struct rv_insn. */
 uint16_t rv_decode_gpr(ZydisRegister reg);
 

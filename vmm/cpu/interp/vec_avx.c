@@ -285,7 +285,7 @@ static void vpcmpstr(struct rv_interp *c, const struct rv_insn *i) {
 
 /* ---- decoding ---- */
 
-static bool is_aligned(ZydisMnemonic m) {
+bool rv_vex_aligned(ZydisMnemonic m) {
     switch (m) {
     case ZYDIS_MNEMONIC_VMOVAPS:
     case ZYDIS_MNEMONIC_VMOVAPD:
@@ -331,7 +331,7 @@ static void operands(const struct rv_decode *d, struct rv_insn *out) {
         if (rv_is_mem(o)) {
             out->r2 |= MEMORY;
             out->size = (uint8_t)(o->size / 8);
-            if (is_aligned(d->z.mnemonic)) out->r2 |= ALIGNED;
+            if (rv_vex_aligned(d->z.mnemonic)) out->r2 |= ALIGNED;
             continue;
         }
         if (o->type != ZYDIS_OPERAND_TYPE_REGISTER) continue;

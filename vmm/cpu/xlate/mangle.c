@@ -231,20 +231,13 @@ static bool operands(const struct rv_decode *d, struct copy *k) {
 
 bool rv_is_unaligned(const ZydisDecodedInstruction *z) {
     switch (z->mnemonic) {
-    case ZYDIS_MNEMONIC_VMOVAPS:
-    case ZYDIS_MNEMONIC_VMOVAPD:
-    case ZYDIS_MNEMONIC_VMOVDQA:
-    case ZYDIS_MNEMONIC_VMOVNTDQ:
-    case ZYDIS_MNEMONIC_VMOVNTDQA:
-    case ZYDIS_MNEMONIC_VMOVNTPD:
-    case ZYDIS_MNEMONIC_VMOVNTPS: return false;
     case ZYDIS_MNEMONIC_MOVUPS:
     case ZYDIS_MNEMONIC_MOVUPD:
     case ZYDIS_MNEMONIC_MOVDQU:
     case ZYDIS_MNEMONIC_LDDQU:
     case ZYDIS_MNEMONIC_PCMPESTRM:
     case ZYDIS_MNEMONIC_PCMPISTRM: return true;
-    default: return is_vex(z);
+    default: return is_vex(z) && !rv_vex_aligned(z->mnemonic);
     }
 }
 
