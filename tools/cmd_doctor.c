@@ -74,6 +74,9 @@ static void print_nested(const struct findings *f) {
         "                  a time-stamp read is trapped: %s; an interrupt finds its window: %s;\n"
         "                  a busy guest comes out when called: %s; a triple fault shows: %s\n",
         yes(n->traps_tsc), yes(n->finds_window), yes(n->comes_when_called), yes(n->shows_shutdown));
+    if (n->loses_shadow)
+        printf("                  interrupts that wait are waited for in software: the processor\n"
+               "                  forgets that the guest was in the shadow of an STI\n");
     if (n->works) print_test(f, 2);
 }
 
@@ -119,11 +122,11 @@ static void print_human(const struct findings *f) {
 }
 
 static json_t *nested_json(const struct rv_nested_report *n) {
-    return json_pack("{s:b, s:s, s:f, s:I, s:b, s:b, s:b, s:b}", "works", n->works, "vendor",
+    return json_pack("{s:b, s:s, s:f, s:I, s:b, s:b, s:b, s:b, s:b}", "works", n->works, "vendor",
                      n->vendor, "plain_ips", n->plain_ips, "exit_ns", (json_int_t)n->exit_ns,
                      "traps_tsc", n->traps_tsc, "finds_window", n->finds_window,
-                     "comes_when_called", n->comes_when_called, "shows_shutdown",
-                     n->shows_shutdown);
+                     "comes_when_called", n->comes_when_called, "shows_shutdown", n->shows_shutdown,
+                     "loses_shadow", n->loses_shadow);
 }
 
 static json_t *direct_json(const struct rv_kvm_report *k) {

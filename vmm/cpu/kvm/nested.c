@@ -34,9 +34,7 @@
  * how many writes are remembered. */
 #define NOTE_STEP 40
 #define RECENT    16u
-/* And when an interrupt waits for the guest to take it, which is mostly about to: the moment is
- * exact here, also where hardware loses the shadow of an STI (QEMU's AMD-V does, when the host
- * itself is interrupted just then). */
+/* And when an interrupt waits for the guest to take it, which is mostly about to. */
 #define WINDOW_STRETCH 2000
 /* And where the hardware refuses the state. */
 #define REFUSED_STRETCH 2000
@@ -60,10 +58,11 @@ struct rv_nested {
     rv_icount stay_until; /* the interpreter's count up to which it goes on */
     enum side side;
     bool shutdown;
-    bool watching;  /* somebody watches: all is interpreted */
-    bool flush;     /* hardware may hold translations that do not count any more */
-    bool searching; /* a kick is being answered: until search_until a trap is hoped for */
-    bool noting;    /* what the guest writes is noted */
+    bool watching;     /* somebody watches: all is interpreted */
+    bool loses_shadow; /* the hardware does: windows are looked for on the interpreter alone */
+    bool flush;        /* hardware may hold translations that do not count any more */
+    bool searching;    /* a kick is being answered: until search_until a trap is hoped for */
+    bool noting;       /* what the guest writes is noted */
     bool has_thread;
     atomic_bool kicked, inside, entered;
     rv_icount search_until;
@@ -426,7 +425,10 @@ static int on_interp(struct rv_nested *n, bool want_window, struct rv_err *err) 
         stay(n, 0);
         return RV_RUN_KICKED;
     }
-    if (!n->watching) to_hardware(n);
+    if (want_window && n->loses_shadow)
+        stay(n, WINDOW_STRETCH);
+    else if (!n->watching)
+        to_hardware(n);
     return RV_RUN_UNTIL;
 }
 
@@ -540,6 +542,7 @@ static int nested_create(struct rv_engine **out, struct rv_ram *ram, struct rv_c
     n->bus = bus;
     int r = rv_nested_vm_init(&n->vm, ram, err);
     if (!r) r = rv_nested_start(&n->vm, profile, &n->ops, err);
+    if (!r) r = rv_nested_loses_shadow(&n->loses_shadow, err);
     if (!r) r = rv_engine_interpret.create(&n->interp, ram, bus, profile, err);
     if (r) {
         nested_destroy(&n->engine);

@@ -110,4 +110,12 @@ extern const struct rv_nested_ops rv_nested_svm, rv_nested_vmx;
 int rv_nested_start(struct rv_nested_vm *v, const struct rv_profile *profile,
                     const struct rv_nested_ops **ops, struct rv_err *err);
 
+/* ---- nested_probe.c ---- */
+
+/* Tries out whether a guest that is entered in the shadow of an STI takes an interrupt before the
+ * next instruction nevertheless (APM vol. 2, 15.21.5 has the shadow be loaded). Then it is lost as
+ * well when the host itself is interrupted in it, which nobody sees, and a window that such
+ * hardware shows may be an instruction early. Errors as rv_nested_start. */
+int rv_nested_loses_shadow(bool *loses, struct rv_err *err);
+
 #endif

@@ -99,6 +99,15 @@ static void try_tsc(struct trial *t, struct rv_nested_report *out) {
     if (out->traps_tsc) out->exit_ns = (uint64_t)((now_ns() - from) / ROUNDS) + 1;
 }
 
+/* Whether an interrupt is taken in the shadow of an STI that the guest is entered in. */
+static bool loses_shadow(struct trial *t) {
+    static const uint8_t code[] = {0x90, 0xeb, 0xfe}; /* nop; jmp . */
+    begin(t, code, sizeof code, 0);
+    t->x.rflags |= RV_FL_IF;
+    t->x.sti_shadow = 1;
+    return !comes_out(t, RV_NESTED_WINDOW, CODE + 1);
+}
+
 static void try_all(struct trial *t, struct rv_nested_report *out) {
     static const uint8_t open[] = {0x90, 0xfb, 0x90, 0xeb, 0xfe}; /* nop; sti; nop; jmp . */
     static const uint8_t fault[] = {0x0f, 0x0b};                  /* ud2, and no IDT */
@@ -107,6 +116,7 @@ static void try_all(struct trial *t, struct rv_nested_report *out) {
     try_tsc(t, out);
     begin(t, open, sizeof open, 0);
     out->finds_window = comes_out(t, RV_NESTED_WINDOW, CODE + 3) && (t->x.rflags & RV_FL_IF);
+    out->loses_shadow = loses_shadow(t);
     begin(t, open, sizeof open, 0);
     t->x.rip = CODE + 3;
     /* Emulated processors that enter the guest with interrupts off hold off the host's, too. */
@@ -122,17 +132,33 @@ static void try_all(struct trial *t, struct rv_nested_report *out) {
                  out->comes_when_called && out->shows_shutdown;
 }
 
+/* Makes the VM of a trial that is all zero; to be ended whatever comes of this. */
+static int start(struct trial *t, struct rv_err *err) {
+    int r = rv_ram_init(&t->ram, MEMORY, err);
+    if (!r) r = rv_nested_vm_init(&t->vm, &t->ram, err);
+    if (!r) r = rv_nested_start(&t->vm, &rv_profile_hw, &t->ops, err);
+    return r;
+}
+
+static void end(struct trial *t) {
+    if (t->vm.ram) rv_nested_vm_release(&t->vm);
+    rv_ram_release(&t->ram);
+    free(t);
+}
+
 int rv_nested_probe(struct rv_nested_report *out, struct rv_err *err) {
     *out = (struct rv_nested_report){0};
     struct trial *t = rv_alloc(sizeof *t);
-    int r = rv_ram_init(&t->ram, MEMORY, err);
-    if (!r) {
-        r = rv_nested_vm_init(&t->vm, &t->ram, err);
-        if (!r) r = rv_nested_start(&t->vm, &rv_profile_hw, &t->ops, err);
-        if (!r) try_all(t, out);
-        rv_nested_vm_release(&t->vm);
-        rv_ram_release(&t->ram);
-    }
-    free(t);
+    int r = start(t, err);
+    if (!r) try_all(t, out);
+    end(t);
+    return r;
+}
+
+int rv_nested_loses_shadow(bool *loses, struct rv_err *err) {
+    struct trial *t = rv_alloc(sizeof *t);
+    int r = start(t, err);
+    if (!r) *loses = loses_shadow(t);
+    end(t);
     return r;
 }

@@ -57,6 +57,8 @@ struct rv_nested_report {
     bool comes_when_called; /* a guest that never leaves by itself comes out when asked to */
     bool shows_shutdown;    /* a triple fault is reported */
     bool works;             /* all of that */
+    bool loses_shadow;      /* forgets that the guest was in the shadow of an STI: interrupts that
+                               wait for the guest to take them are waited for in software */
 };
 
 /* Tries it, in a fraction of a second. 0 when a guest's guest can be run at all; else as making
