@@ -1,6 +1,7 @@
 /* The VM around the shim: its memory, the nested page tables, L1's state, running and interrupting
  * it. KVM API sections as in vcpu.c. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -113,6 +114,27 @@ void rv_nested_map_ram(struct rv_nested_vm *v, uint64_t type) {
     map(&n, RV_RAM_HIGH_BASE, RV_L1_RAM + low, rv_ram_high_size(v->ram));
 }
 
+/* Before the log began: marks every page that the host's kernel has anything for. The others were
+ * never written and hold zeroes (Documentation/admin-guide/mm/pagemap.rst); to look at them costs
+ * a fault each. */
+static void mark_touched(struct rv_ram *ram) {
+    enum { AT_ONCE = 4096 };
+    const uint64_t there = 3ull << 62; /* in memory, or swapped out */
+    uint64_t pages = ram->size >> RV_PAGE_SHIFT, first = (uintptr_t)ram->host >> RV_PAGE_SHIFT;
+    uint64_t *entry = rv_alloc(AT_ONCE * sizeof *entry);
+    int map = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+    for (uint64_t i = 0; i < pages; i += AT_ONCE) {
+        size_t n = pages - i < AT_ONCE ? (size_t)(pages - i) : AT_ONCE, bytes = n * sizeof *entry;
+        off_t at = (off_t)((first + i) * sizeof *entry);
+        if (map < 0 || pread(map, entry, bytes, at) != (ssize_t)bytes)
+            memset(entry, 0xff, bytes); /* not known: looked at */
+        for (size_t k = 0; k < n; k++)
+            if ((entry[k] & there) || ram->page_hash[i + k]) ram->dirty[i + k] = 1;
+    }
+    if (map >= 0) close(map);
+    free(entry);
+}
+
 void rv_nested_collect_dirty(struct rv_nested_vm *v) {
     struct kvm_dirty_log log = {.slot = 1, .dirty_bitmap = v->dirty_log};
     uint64_t pages = v->ram->size >> RV_PAGE_SHIFT, found = 0;
@@ -121,7 +143,7 @@ void rv_nested_collect_dirty(struct rv_nested_vm *v) {
         struct rv_err ignored;
         v->logging = !rv_kvm_add_slot(v->vm, 1, RV_L1_RAM, v->ram->host, v->ram->size,
                                       KVM_MEM_LOG_DIRTY_PAGES, &ignored);
-        memset(v->ram->dirty, 1, pages);
+        mark_touched(v->ram);
         return;
     }
     /* What remains in dirty_log are the pages to be taken out of KVM's. */
