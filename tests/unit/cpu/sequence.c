@@ -141,6 +141,57 @@ static void avx_on_stack(struct or_random *r, struct or_program *p) {
     }
 }
 
+/* An instruction of those that compilers use between registers. */
+static void between_registers(struct or_random *r, struct or_program *p) {
+    uint8_t rex = (uint8_t)(0x40 | pick(r, 2) << 3 | pick(r, 2) << 2 | pick(r, 2)),
+            rm = (uint8_t)pick(r, 8), rr = (uint8_t)(0xc0 | pick(r, 8) << 3 | rm);
+    /* Two operands, either way round. */
+    static const uint8_t two[] = {0x00, 0x01, 0x02, 0x03, 0x09, 0x11, 0x13, 0x21, 0x23,
+                                  0x29, 0x2b, 0x31, 0x33, 0x38, 0x39, 0x3b, 0x63, 0x85,
+                                  0x87, 0x88, 0x89, 0x89, 0x8a, 0x8b, 0x8b, 0x8b};
+    static const uint8_t two_0f[] = {0x40, 0x42, 0x4c, 0xa3, 0xa5, 0xaf, 0xb3, 0xb6,
+                                     0xb7, 0xbc, 0xbd, 0xbe, 0xbf, 0xc0, 0xc1, 0xb1};
+    switch (pick(r, 10)) {
+    case 0: PUT(p, rex, 0xc1, (uint8_t)(0xc0 | pick(r, 2) << 3 | rm), (uint8_t)pick(r, 70)); break;
+    case 1: PUT(p, rex, 0xc1, (uint8_t)(0xe0 | pick(r, 2) << 3 | rm), (uint8_t)pick(r, 70)); break;
+    case 2: PUT(p, rex, 0xd3, rr); break;                                     /* shifts by CL */
+    case 3: PUT(p, rex, 0xff, (uint8_t)(0xc0 | pick(r, 2) << 3 | rm)); break; /* inc, dec */
+    case 4: PUT(p, rex, 0xf7, (uint8_t)(0xd0 | pick(r, 4) << 3 | rm)); break; /* not to imul */
+    case 5: PUT(p, rex, 0x0f, (uint8_t)(0x90 | pick(r, 16)), rr); break;      /* setcc */
+    case 6:
+    case 7: PUT(p, rex, 0x0f, two_0f[pick(r, sizeof two_0f)], rr); break;
+    default: PUT(p, rex, two[pick(r, sizeof two)], rr);
+    }
+}
+
+static uint64_t near_edge(struct or_random *r) {
+    uint64_t page = pick(r, 2) ? OR_DATA + RV_PAGE_SIZE * pick(r, 6) : OR_RO;
+    if (pick(r, 16) == 0) page |= 1ull << 32;
+    return pick(r, 3) ? page - 64 + pick(r, 128) : page + pick(r, RV_PAGE_SIZE);
+}
+
+/* A string instruction. */
+static void on_string(struct or_random *r, struct or_program *p) {
+    static const uint8_t ops[] = {0xa4, 0xa5, 0xaa, 0xab, 0xac, 0xad, 0xa4, 0xab};
+    static const uint8_t prefixes[] = {0xf3, 0xf3, 0xf3, 0xf3, 0xf2, 0x64, 0x67};
+    static const uint64_t counts[] = {0,          1,          RV_PAGE_SIZE, 1ull << 32,
+                                      1ull << 52, 1ull << 61, ~0ull};
+    unsigned most = pick(r, 3) ? 40 : 700;
+    load(p, RV_RCX, pick(r, 6) ? pick(r, most) : counts[pick(r, RV_COUNT(counts))]);
+    load(p, RV_RDI, near_edge(r));
+    load(p, RV_RSI, near_edge(r));
+    PUT(p, pick(r, 8) ? 0xfc : 0xfd); /* cld, std */
+    uint8_t op = ops[pick(r, sizeof ops)], prefix = prefixes[pick(r, sizeof prefixes)];
+    switch (pick(r, 8)) {
+    case 0: PUT(p, op); break;
+    case 1: PUT(p, 0x48, op); break;
+    case 4: PUT(p, 0x67, prefix, op); break;
+    case 2: PUT(p, 0x66, prefix, op); break;
+    case 3: PUT(p, prefix, 0x48, op); break;
+    default: PUT(p, prefix, op);
+    }
+}
+
 /* Near the edge of a page, mostly. */
 static uint64_t stack_pointer(struct or_random *r) {
     uint64_t page = OR_DATA + RV_PAGE_SIZE * pick(r, 6);
@@ -175,7 +226,7 @@ void or_program_generate(struct or_random *r, struct or_program *p) {
     p->len = p->insns = 0;
     p->place = pick(r, 3) ? pick(r, 0xc00) : 0xf00 + pick(r, 0x100);
     unsigned want = 1 + pick(r, 12);
-    bool stack = pick(r, 2);
+    bool stack = pick(r, 2), plain = pick(r, 4) == 0;
     if (stack) touch(p);
     for (unsigned n = 0; n < want && p->insns + ROOM < RV_COUNT(p->at); n++) {
         or_generate(r, &k, NULL);
@@ -183,6 +234,10 @@ void or_program_generate(struct or_random *r, struct or_program *p) {
         if (k.z.mnemonic == ZYDIS_MNEMONIC_CMPXCHG16B && pick(r, 2)) k.in.gpr[RV_RBX] = 0;
         if (stack && k.profile->v3 && pick(r, 4) == 0)
             avx_on_stack(r, p);
+        else if (stack && pick(r, 16) == 0)
+            on_string(r, p);
+        else if (plain && pick(r, 8))
+            between_registers(r, p);
         else if (stack && pick(r, 3))
             on_stack(r, p);
         else

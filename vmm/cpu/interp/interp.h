@@ -235,6 +235,7 @@ struct rv_hot {
     uint64_t *counts;    /* of the address space; see count.h */
     struct rv_window window[RV_TLB_NEVER];
     uint64_t align32_mask; /* as align_mask, 32-byte aligned */
+    uint64_t df_mask;      /* DF in RFLAGS */
 };
 
 struct rv_interp {

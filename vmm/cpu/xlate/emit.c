@@ -90,12 +90,12 @@ void rv_emit_lea(struct rv_emit *e, unsigned reg, struct rv_rm from) {
 
 void rv_emit_imm(struct rv_emit *e, unsigned reg, uint64_t v) {
     if (reg == H11) e->r11_written = true;
-    if (v == (uint64_t)(int32_t)v) {
+    bool wide = v >> 32;
+    if (wide && v == (uint64_t)(int32_t)v) {
         rv_emit_insn(e, (struct rv_enc){.w = true, .opcode = 0xc7}, 0, rv_reg(reg));
         rv_put32(e, (uint32_t)v);
         return;
     }
-    bool wide = v >> 32;
     unsigned rex = (unsigned)wide << 3 | high(reg);
     if (rex) rv_put8(e, 0x40 | rex);
     rv_put8(e, 0xb8 | (reg & 7));

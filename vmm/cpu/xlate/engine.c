@@ -146,6 +146,7 @@ static int xlate_create(struct rv_engine **out, struct rv_ram *ram, struct rv_cp
     c->hot.jump_mask = (uint64_t)(RV_JT_SIZE - 1) << RV_JT_LOW;
     c->hot.align_mask = RV_PAGE_MASK | 15;
     c->hot.align32_mask = RV_PAGE_MASK | 31;
+    c->hot.df_mask = RV_FL_DF;
     c->hot.mxcsr = 0x1f80;
     c->xlate->hot = HOT;
     c->hooks = &hooks;

@@ -1,7 +1,8 @@
 /* Instructions that are copied: same opcode, other operands.
  *
- * Registers are renamed; one that has no host register is loaded to a scratch register before and
- * stored after. Of the scratch registers r10 and r11 hold a memory operand's address, so that rcx
+ * Registers are renamed; one that has no host register is an operand in memory where the
+ * instruction may have one, or is loaded to a scratch register before and stored after. Of the
+ * scratch registers r10 and r11 hold a memory operand's address, so that rcx
  * is left for a register operand then. LOCK is dropped: nobody else sees guest memory. */
 #include "vmm/cpu/xlate/translate.h"
 
@@ -161,6 +162,7 @@ struct operand {
     const ZydisDecodedOperand *o; /* NULL: absent */
     bool vec, high, low8;         /* an xmm or ymm register; AH, BH, DH; a byte register */
     bool spilled, written;
+    bool unread;    /* nothing of what it was remains */
     unsigned guest; /* number; of AH.. as in RAX.. */
     unsigned host;
 };
@@ -174,6 +176,7 @@ static bool classify(struct operand *p) {
     }
     if (!is_gpr(p->o)) return false;
     p->written = p->o->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE;
+    p->unread = p->o->actions == ZYDIS_OPERAND_ACTION_WRITE && p->o->size >= 32;
     if (r >= ZYDIS_REGISTER_AH && r <= ZYDIS_REGISTER_BH) {
         p->high = true;
         p->guest = (unsigned)(r - ZYDIS_REGISTER_AH);
@@ -225,8 +228,12 @@ static bool operands(const struct rv_decode *d, struct copy *k) {
             }
         }
     }
-    return (!k->reg.o || classify(&k->reg)) && (!k->rm.o || classify(&k->rm)) &&
-           (!k->op.o || classify(&k->op)) && (!k->v.o || classify(&k->v));
+    bool all = (!k->reg.o || classify(&k->reg)) && (!k->rm.o || classify(&k->rm)) &&
+               (!k->op.o || classify(&k->op)) && (!k->v.o || classify(&k->v));
+    /* Of zero they leave the register as it was, whatever the manual says. */
+    if (d->z.mnemonic == ZYDIS_MNEMONIC_BSF || d->z.mnemonic == ZYDIS_MNEMONIC_BSR)
+        k->reg.unread = false;
+    return all;
 }
 
 bool rv_is_unaligned(const ZydisDecodedInstruction *z) {
@@ -287,7 +294,8 @@ static void put_immediate(struct rv_translation *t) {
 static void fetch_spilled(struct rv_translation *t, struct operand *p, unsigned scratch) {
     if (!p->spilled) return;
     p->host = scratch;
-    rv_emit_load(&t->e, scratch, rv_mem(HSP, RV_AT_GPR(p->guest)));
+    if (scratch == H11) t->e.r11_written = true;
+    if (!p->unread) rv_emit_load(&t->e, scratch, rv_mem(HSP, RV_AT_GPR(p->guest)));
 }
 static void store_spilled(struct rv_translation *t, const struct operand *p) {
     if (p->spilled && p->written) rv_emit_store(&t->e, p->host, rv_mem(HSP, RV_AT_GPR(p->guest)));
@@ -313,13 +321,98 @@ static bool copy_plain(struct rv_translation *t, struct copy *k, struct rv_enc e
     return true;
 }
 
+/* Whether OF is given another value by what follows in the block before anything can see it: a
+ * jump, an access to memory, a step. */
+static bool hides_of(const struct rv_translation *t) {
+    ZydisDecoder decoder;
+    rv_decode_init(t->c, &decoder);
+    const uint8_t *at = t->d.bytes + t->d.z.length;
+    for (unsigned n = t->i->at + 1u; n < t->b->n; n++) {
+        struct rv_decode d;
+        if (!ZYAN_SUCCESS(ZydisDecoderDecodeFull(&decoder, at, t->b->insn[n].len, &d.z, d.op)))
+            return false;
+        for (unsigned o = 0; o < d.z.operand_count; o++)
+            if (d.op[o].type == ZYDIS_OPERAND_TYPE_MEMORY) return false;
+        struct copy k;
+        if (!copied(&d) || rv_is_vec(&d) || !operands(&d, &k) || k.reg.high || k.rm.high)
+            return false;
+        const ZydisAccessedFlags *f = d.z.cpu_flags;
+        bool shifts =
+            d.z.meta.category == ZYDIS_CATEGORY_SHIFT || d.z.meta.category == ZYDIS_CATEGORY_ROTATE;
+        if (f && (f->tested & ZYDIS_CPUFLAG_OF)) return false;
+        /* Shifts by nothing leave it alone. */
+        if (f && !shifts &&
+            ((f->modified | f->set_0 | f->set_1) & ~f->undefined & ZYDIS_CPUFLAG_OF))
+            return true;
+        at += d.z.length;
+    }
+    return false;
+}
+
 /* Rotations by an immediate and by CL leave different values in OF, which is undefined unless the
  * count is one. The interpreter's way counts: by CL. */
-static bool rotates_many(const struct rv_decode *d) {
-    const ZydisDecodedInstruction *z = &d->z;
+static bool rotates_many(const struct rv_translation *t) {
+    const ZydisDecodedInstruction *z = &t->d.z;
     unsigned count = z->raw.imm[0].value.u & (z->operand_width == 64 ? 63 : 31);
     return z->opcode_map == ZYDIS_OPCODE_MAP_DEFAULT && (z->opcode & 0xfe) == 0xc0 &&
-           z->raw.modrm.reg < 4 && count > 1;
+           z->raw.modrm.reg < 4 && count > 1 && !hides_of(t);
+}
+
+/* The opcodes whose bit 1 says which of two operands is ModRM.reg. */
+static bool has_direction(const ZydisDecodedInstruction *z) {
+    return z->opcode_map == ZYDIS_OPCODE_MAP_DEFAULT &&
+           z->encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY &&
+           ((z->opcode < 0x40 && (z->opcode & 7) < 4) || (z->opcode & 0xfc) == 0x88);
+}
+
+/* Whether ModRM.rm, which has no host register, can be an operand in memory instead: with nothing
+ * in the upper half to be cleared, and read at the size it is written with, which keeps the host's
+ * loads from waiting for stores. Exchanges lock memory; bit tests with an index go beyond it. */
+static bool may_be_memory(const ZydisDecodedInstruction *z, const struct operand *p) {
+    switch (z->mnemonic) {
+    case ZYDIS_MNEMONIC_XCHG:
+    case ZYDIS_MNEMONIC_XADD:
+    case ZYDIS_MNEMONIC_CMPXCHG:
+    case ZYDIS_MNEMONIC_BT:
+    case ZYDIS_MNEMONIC_BTS:
+    case ZYDIS_MNEMONIC_BTR:
+    case ZYDIS_MNEMONIC_BTC: return false;
+    default: return !p->written || p->o->size == 64;
+    }
+}
+
+/* Operands in registers. r10, r11 and rcx are those without a host register. */
+static struct rv_rm registers(struct rv_translation *t, struct copy *k, struct rv_enc *enc) {
+    const ZydisDecodedInstruction *z = &t->d.z;
+    if (k->reg.spilled && !k->rm.spilled && has_direction(z) && may_be_memory(z, &k->reg)) {
+        struct operand other = k->rm;
+        k->rm = k->reg;
+        k->reg = other;
+        enc->opcode ^= 2;
+    }
+    if (k->rm.spilled && z->mnemonic == ZYDIS_MNEMONIC_XOR && z->operand_width >= 32 && k->reg.o &&
+        k->reg.guest == k->rm.guest) {
+        /* How registers are cleared. */
+        k->reg = k->rm;
+        k->reg.written = k->reg.spilled = false;
+        k->reg.host = H10;
+        k->rm.unread = k->rm.written = true;
+        fetch_spilled(t, &k->rm, H10);
+        return rv_reg(H10);
+    }
+    struct rv_rm rm;
+    if (k->rm.spilled && may_be_memory(z, &k->rm)) {
+        k->rm.spilled = false;
+        k->rm.host = HAX; /* any that needs no prefix */
+        rm = rv_mem(HSP, RV_AT_GPR(k->rm.guest));
+    } else {
+        fetch_spilled(t, &k->rm, H10);
+        rm = rv_reg(k->rm.host);
+    }
+    fetch_spilled(t, &k->reg, H11);
+    fetch_spilled(t, &k->v, HCX);
+    if (k->by_cl) rv_emit_lea(&t->e, HCX, rv_mem(H8, 0));
+    return rm;
 }
 
 bool rv_mangle(struct rv_translation *t) {
@@ -359,15 +452,11 @@ bool rv_mangle(struct rv_translation *t) {
         }
         fetch_spilled(t, &k.reg, HCX);
     } else {
-        fetch_spilled(t, &k.rm, H10);
-        fetch_spilled(t, &k.reg, H11);
-        fetch_spilled(t, &k.v, HCX);
-        if (k.by_cl) rv_emit_lea(e, HCX, rv_mem(H8, 0));
-        rm = rv_reg(k.rm.host);
+        rm = registers(t, &k, &enc);
     }
     enc.rex = needs_rex(&k.reg) || needs_rex(&k.rm);
     if (k.v.o) enc.vvvv = (uint8_t)k.v.host;
-    if (rotates_many(d)) {
+    if (rotates_many(t)) {
         if (high && k.mem) return false;
         rv_emit_imm(e, HCX, d->z.raw.imm[0].value.u & 0xff);
         enc.opcode |= 0x12;

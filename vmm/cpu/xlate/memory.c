@@ -11,13 +11,18 @@ static int32_t table(const struct rv_translation *t, unsigned how) {
            (int32_t)(how & RV_HOW_WRITE ? offsetof(struct rv_tlb, w) : offsetof(struct rv_tlb, r));
 }
 
-struct rv_rm rv_access(struct rv_translation *t, unsigned va, unsigned size, unsigned how) {
+void rv_entry(struct rv_translation *t, unsigned va, unsigned how) {
     struct rv_emit *e = &t->e;
     int32_t at = table(t, how);
     rv_emit_pext(e, HCX, va, RV_HOT(tlb_mask));
     rv_emit_lea(e, HCX, rv_sum(HCX, HCX, 0, 0));
     rv_emit_load(e, H11, rv_sum(HSP, HCX, 3, at + (int32_t)offsetof(struct rv_tlbe, addend)));
     rv_emit_load(e, HCX, rv_sum(HSP, HCX, 3, at + (int32_t)offsetof(struct rv_tlbe, tag)));
+}
+
+struct rv_rm rv_access(struct rv_translation *t, unsigned va, unsigned size, unsigned how) {
+    struct rv_emit *e = &t->e;
+    rv_entry(t, va, how);
     if (how & RV_HOW_ALIGNED) {
         rv_emit_lea(e, HCX, rv_sum(va, HCX, 0, 0));
         rv_emit_pext(e, HCX, HCX, size == 32 ? RV_HOT(align32_mask) : RV_HOT(align_mask));

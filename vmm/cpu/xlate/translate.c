@@ -260,7 +260,7 @@ static bool instruction(struct rv_translation *t, bool valid) {
     bool ended = i->flags & RV_I_END;
     bool told = t->c->w.flow && t->b->flow && i->at + 1u == t->b->n;
     bool known = valid && i->op != rv_op_ud && i->op != rv_op_too_long && !told;
-    if (!known || !(special(t, &ended) || rv_mangle(t))) {
+    if (!known || !(special(t, &ended) || rv_string(t) || rv_mangle(t))) {
         /* What was begun in vain is taken back. */
         t->e.p = start;
         t->colds = colds;

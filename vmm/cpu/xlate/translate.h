@@ -64,6 +64,8 @@ enum rv_access_how { RV_HOW_READ, RV_HOW_WRITE, RV_HOW_ALIGNED = 2 /* 16 or 32 b
 bool rv_operand(struct rv_translation *t, unsigned size, unsigned how, struct rv_rm *out);
 /* The same for the linear address in host register va (a mapped one, or r10). */
 struct rv_rm rv_access(struct rv_translation *t, unsigned va, unsigned size, unsigned how);
+/* The TLB entry for it: its addend to r11, its tag to rcx. */
+void rv_entry(struct rv_translation *t, unsigned va, unsigned how);
 /* LEA: the operand's offset, cut to the address size, to host register dst. */
 void rv_offset(struct rv_translation *t, unsigned dst);
 
@@ -81,6 +83,12 @@ bool rv_stack_operand(struct rv_translation *t, int64_t disp, unsigned size, uns
                       struct rv_rm *out);
 /* Whether the memory operand of the instruction in hand is at the stack pointer. */
 bool rv_on_stack(const struct rv_translation *t);
+
+/* ---- string.c ---- */
+
+/* Writes the instruction in hand if it is a string instruction that is not left to the interpreter.
+ */
+bool rv_string(struct rv_translation *t);
 
 /* ---- mangle.c ---- */
 

@@ -13,6 +13,7 @@
  *   translate.c  one block to host code
  *   memory.c     its memory operands
  *   stack.c      those on the stack, which are looked up once a block
+ *   string.c     string instructions
  *   link.c       from block to block: jump tables, patched jumps, and their end
  *   engine.c     the dispatcher's hook, and the engine
  */
