@@ -49,6 +49,7 @@ static void page_tables(struct or_side *g) {
         put64(g, PT + 8 * (uint32_t)(va >> 12 & 511), va | P_PRESENT | P_WRITE | P_USER);
     put64(g, PT + 8 * (uint32_t)(OR_RO >> 12 & 511), OR_RO | P_PRESENT | P_USER);
     put64(g, PT + 8 * (uint32_t)(OR_CODE >> 12 & 511), OR_CODE | P_PRESENT | P_USER);
+    put64(g, PT + 8 * (uint32_t)(OR_FAR >> 12 & 511), OR_FAR | P_PRESENT | P_USER);
     put64(g, PML4 + 8 * (SYSTEM >> 39 & 511), PDPT_SYS | P_PRESENT | P_WRITE);
     put64(g, PDPT_SYS, PD_SYS | P_PRESENT | P_WRITE);
     put64(g, PD_SYS, 0 | P_PRESENT | P_WRITE | P_LARGE);

@@ -18,6 +18,10 @@ static int number(ZydisRegister reg) {
                : -1;
 }
 
+uint64_t or_program_address(const struct or_program *p, unsigned off) {
+    return off < p->far ? OR_CODE + p->place + off : OR_FAR + off - p->far;
+}
+
 /* MOV r64, imm64 */
 static void load(struct or_program *p, int reg, uint64_t v) {
     p->at[p->insns++] = p->len;
@@ -69,7 +73,7 @@ static void append(struct or_random *r, struct or_program *p, const struct or_ca
         /* It was aimed from the page's start. */
         uint32_t disp;
         memcpy(&disp, p->code + p->len + k->z.raw.disp.offset, 4);
-        disp -= p->place + p->len;
+        disp -= (uint32_t)(or_program_address(p, p->len) - OR_CODE);
         memcpy(p->code + p->len + k->z.raw.disp.offset, &disp, 4);
     }
     p->len += k->z.length;
@@ -89,7 +93,7 @@ static void on_stack(struct or_random *r, struct or_program *p) {
             rexr = (uint8_t)(0x48 | pick(r, 2) << 2);
     uint8_t modrm = (uint8_t)(0x44 | reg << 3), disp = (uint8_t)(pick(r, 9) * 8 - 24);
     if (pick(r, 8) == 0) disp = (uint8_t)or_random(r);
-    switch (pick(r, 20)) {
+    switch (pick(r, 22)) {
     case 0:
     case 1:
     case 2: PUT(p, rexb, 0x50 | reg); break; /* push */
@@ -112,6 +116,8 @@ static void on_stack(struct or_random *r, struct or_program *p) {
         PUT(p, 0x48, 0x89, 0xe5); /* mov rbp, rsp */
         PUT(p, 0xc9);             /* leave */
         break;
+    case 19: PUT(p, 0xc3); break; /* ret */
+    case 20: PUT(p, 0xc2, disp & 0x38, 0); break;
     default: PUT(p, 0xe8, 0, 0, 0, 0); /* call */
     }
 }
@@ -215,20 +221,30 @@ static void direct_jumps(struct or_random *r, struct or_program *p) {
         else
             continue;
         if (pick(r, 8) == 0) continue;
-        int32_t rel = (int32_t)p->at[pick(r, p->insns)] - (int32_t)(p->at[n] + off + size);
+        int64_t rel = (int64_t)(or_program_address(p, p->at[pick(r, p->insns)]) -
+                                or_program_address(p, p->at[n]) - off - size);
         if (size == 1 && rel != (int8_t)rel) continue;
         memcpy(at + off, &rel, size);
     }
+}
+
+/* The rest of the program is in another page. */
+static void go_far(struct or_program *p) {
+    uint32_t rel = (uint32_t)(OR_FAR - or_program_address(p, p->len + 5));
+    PUT(p, 0xe9, (uint8_t)rel, (uint8_t)(rel >> 8), (uint8_t)(rel >> 16), (uint8_t)(rel >> 24));
+    p->far = p->len;
 }
 
 void or_program_generate(struct or_random *r, struct or_program *p) {
     struct or_case k = p->k;
     p->len = p->insns = 0;
     p->place = pick(r, 3) ? pick(r, 0xc00) : 0xf00 + pick(r, 0x100);
-    unsigned want = 1 + pick(r, 12);
+    p->far = UINT32_MAX;
+    unsigned want = 1 + pick(r, 12), near = pick(r, 3) ? want : pick(r, want);
     bool stack = pick(r, 2), plain = pick(r, 4) == 0;
     if (stack) touch(p);
-    for (unsigned n = 0; n < want && p->insns + ROOM < RV_COUNT(p->at); n++) {
+    for (unsigned n = 0; n < want && p->insns + ROOM + 1 < RV_COUNT(p->at); n++) {
+        if (n && n == near) go_far(p);
         or_generate(r, &k, NULL);
         if (n == 0) memcpy(p->k.in.gpr, k.in.gpr, sizeof k.in.gpr);
         if (k.z.mnemonic == ZYDIS_MNEMONIC_CMPXCHG16B && pick(r, 2)) k.in.gpr[RV_RBX] = 0;
@@ -263,10 +279,12 @@ static int prepare(const struct or_program *p, struct or_side *g, struct rv_err 
     x.rip = p->k.in.rip;
     x.rflags = p->k.in.rflags;
     memcpy(g->ram.host + OR_DATA, p->k.mem, OR_WINDOW);
-    unsigned n = p->len;
+    unsigned far = p->far < p->len ? p->far : p->len, n = far;
     if (n > RV_PAGE_SIZE - p->place) n = RV_PAGE_SIZE - p->place;
     memset(g->ram.host + OR_CODE, 0xf4, RV_PAGE_SIZE);
+    memset(g->ram.host + OR_FAR, 0xf4, RV_PAGE_SIZE);
     memcpy(g->ram.host + OR_CODE + p->place, p->code, n);
+    memcpy(g->ram.host + OR_FAR, p->code + far, p->len - far);
     return g->e->ops->set(g->e, &x, err);
 }
 

@@ -17,7 +17,7 @@ static void show(const struct or_program *p, const char *what, unsigned long n) 
         ZydisDecodedInstruction z;
         ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
         char text[96] = "?";
-        uint64_t at = p->k.in.rip + p->at[k];
+        uint64_t at = or_program_address(p, p->at[k]);
         if (ZYAN_SUCCESS(ZydisDecoderDecodeFull(&d, p->code + p->at[k], 15, &z, op)))
             ZydisFormatterFormatInstruction(&f, &z, op, z.operand_count_visible, text, sizeof text,
                                             at, NULL);

@@ -22,9 +22,11 @@ struct or_program {
     unsigned len, insns;
     unsigned at[33];    /* where each instruction begins */
     unsigned place;     /* of the first byte in the code page */
+    unsigned far;       /* from this byte on the code is at OR_FAR */
     rv_icount stops[3]; /* where state is compared, ascending */
     struct or_case k;   /* registers and memory before it */
 };
+uint64_t or_program_address(const struct or_program *p, unsigned off); /* of a byte of the code */
 void or_program_generate(struct or_random *r, struct or_program *p);
 const char *or_program_run(const struct or_program *p, struct or_side *a, struct or_side *b);
 
