@@ -236,7 +236,7 @@ static void print_json(const struct rv_access *a) {
         json_object_set_new(o, "size", json_integer(a->size));
         json_object_set_new(o, "bytes", json_string(text));
     }
-    json_dumpf(o, stdout, JSON_COMPACT);
+    json_dumpf(o, stdout, RETRO_JSON_LINE);
     putchar('\n');
     json_decref(o);
 }

@@ -183,7 +183,7 @@ static void print_json(const struct calls *c, const struct call *k, const char *
         if (!c->proto.known || c->proto.result.kind != RV_PROTO_VOID)
             json_object_set_new(o, "result", retro_json_hex(k->result));
     }
-    json_dumpf(o, stdout, JSON_COMPACT);
+    json_dumpf(o, stdout, RETRO_JSON_LINE);
     putchar('\n');
     json_decref(o);
 }

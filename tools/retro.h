@@ -152,6 +152,10 @@ const char *retro_group(uint64_t n, char buf[32]);
 /* Bytes of untrusted text made safe for a terminal; quotes and control bytes as \xNN. */
 void retro_print_text(FILE *out, const uint8_t *data, size_t len);
 
+/* How an object is printed that is a line by itself: in ASCII, for there are characters beyond it
+ * that some readers take for ends of lines. */
+#define RETRO_JSON_LINE (JSON_COMPACT | JSON_ENSURE_ASCII)
+
 /* text.c: bytes that may be anything, as JSON. */
 /* As UTF-8, U+FFFD for what is none. */
 json_t *retro_json_utf8(const uint8_t *data, size_t len);

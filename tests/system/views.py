@@ -44,6 +44,19 @@ def bytes_of(text):
     return text.encode("latin-1")
 
 
+# ---- lines of JSON ----
+
+def test_json_is_one_object_a_line(folder):
+    """Also for readers that take other characters than newlines for ends of lines, as str does."""
+    trace = os.path.join(folder, "t.retro")
+    odd = b"a\x85b \xc2\x85 \xe2\x80\xa8 \x0b\x0c\x1c end\n"
+    assert odd[:-1] in record(trace, echo(), "-a", "irq", typed=odd)
+    events = lines_of(retro("events", "--json", trace))
+    typed = b"".join(bytes_of(e["data"]) for e in events if e["kind"] == "input")
+    assert typed == odd, typed
+    lines_of(retro("console", "--json", trace))
+
+
 # ---- console ----
 
 def test_console_is_what_was_printed(folder):
