@@ -96,7 +96,7 @@ void rv_emit_imm(struct rv_emit *e, unsigned reg, uint64_t v) {
         rv_put32(e, (uint32_t)v);
         return;
     }
-    unsigned rex = (unsigned)wide << 3 | high(reg);
+    unsigned rex = (wide ? 8u : 0u) | high(reg);
     if (rex) rv_put8(e, 0x40 | rex);
     rv_put8(e, 0xb8 | (reg & 7));
     if (wide)
