@@ -2,8 +2,8 @@
  *
  * Registers are renamed; one that has no host register is an operand in memory where the
  * instruction may have one, or is loaded to a scratch register before and stored after. Of the
- * scratch registers r10 and r11 hold a memory operand's address, so that rcx
- * is left for a register operand then. LOCK is dropped: nobody else sees guest memory. */
+ * scratch registers r10 and r11 hold a memory operand's address, so that rcx is left for a register
+ * operand then. LOCK is dropped: nobody else sees guest memory. */
 #include "vmm/cpu/xlate/translate.h"
 
 /* ---- what is copied ---- */
