@@ -570,6 +570,7 @@ int rv_machine_load(struct rv_machine *m, struct rv_cursor *in, struct rv_err *e
     struct rv_x86 x = {0};
     struct loop_state loop = {0};
     int r = rv_state_load(rv_x86_fields, &x, in, err);
+    if (!r) r = rv_profile_allows(m->config.profile, &x, err);
     if (!r) r = m->engine->ops->restore(m->engine, &x, err);
     if (!r) r = rv_pc_load(m->pc, in, err);
     if (!r) r = rv_state_load(loop_fields, &loop, in, err);

@@ -23,15 +23,19 @@ uint64_t rv_state_hash(const struct rv_field *fields, const void *obj, uint64_t 
     return seed;
 }
 
+void rv_state_value(const struct rv_field *field, const void *obj, struct rv_buf *out) {
+    const uint8_t *p = (const uint8_t *)obj + field->offset;
+    for (uint32_t i = 0; i < field->count; i++, p += field->size) {
+        if (i) rv_buf_printf(out, " ");
+        for (uint32_t b = field->size; b-- > 0;) rv_buf_printf(out, "%02x", p[b]);
+    }
+}
+
 void rv_state_dump(const struct rv_field *fields, const void *obj, const char *prefix,
                    struct rv_buf *out) {
     for (const struct rv_field *f = fields; f->name; f++) {
-        rv_buf_printf(out, "%s.%s =", prefix, f->name);
-        const uint8_t *p = (const uint8_t *)obj + f->offset;
-        for (uint32_t i = 0; i < f->count; i++, p += f->size) {
-            rv_buf_printf(out, " ");
-            for (uint32_t b = f->size; b-- > 0;) rv_buf_printf(out, "%02x", p[b]);
-        }
+        rv_buf_printf(out, "%s.%s = ", prefix, f->name);
+        rv_state_value(f, obj, out);
         rv_buf_printf(out, "\n");
     }
 }

@@ -35,7 +35,10 @@ int rv_state_load(const struct rv_field *fields, void *obj, struct rv_cursor *in
 /* A 64-bit hash of the fields (not of padding), chained from seed. */
 uint64_t rv_state_hash(const struct rv_field *fields, const void *obj, uint64_t seed);
 
-/* Appends "prefix.name = hex\n" lines, one a field. */
+/* Appends a field's value: each element in hex, with spaces between. */
+void rv_state_value(const struct rv_field *field, const void *obj, struct rv_buf *out);
+
+/* Appends "prefix.name = value\n" lines, one a field. */
 void rv_state_dump(const struct rv_field *fields, const void *obj, const char *prefix,
                    struct rv_buf *out);
 

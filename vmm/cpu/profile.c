@@ -3,6 +3,7 @@
 #include "vmm/cpu/profile.h"
 
 #include <cpuid.h>
+#include <inttypes.h>
 #include <string.h>
 
 #define TSC_HZ 1000000000ull /* one tick a nanosecond of guest time */
@@ -254,6 +255,34 @@ const struct rv_profile *rv_profile_find(const char *name) {
     for (unsigned i = 0; i < RV_COUNT(all); i++)
         if (strcmp(name, all[i]->name) == 0) return all[i];
     return NULL;
+}
+
+int rv_profile_allows(const struct rv_profile *p, const struct rv_x86 *s, struct rv_err *err) {
+    const uint64_t flags = 2 | RV_FL_ARITH | RV_FL_TF | RV_FL_IF | RV_FL_DF | RV_FL_IOPL |
+                           RV_FL_NT | RV_FL_RF | RV_FL_VM | RV_FL_AC | RV_FL_VIF | RV_FL_VIP |
+                           RV_FL_ID;
+    bool paging = s->cr0 & RV_CR0_PG, long_mode = s->efer & RV_EFER_LMA;
+    const struct {
+        const char *name;
+        uint64_t value;
+        bool ok;
+    } all[] = {
+        {"CR0", s->cr0, !paging || (s->cr0 & RV_CR0_PE)},
+        {"EFER", s->efer,
+         !(s->efer & ~(p->efer_mask | RV_EFER_LMA)) &&
+             long_mode == (paging && (s->efer & RV_EFER_LME))},
+        {"CR4", s->cr4, !(s->cr4 & ~p->cr4_mask) && (!long_mode || (s->cr4 & RV_CR4_PAE))},
+        /* Without XSAVE, too, it is as after a reset. */
+        {"XCR0", s->xcr0, !(s->xcr0 & ~(p->xcr0_mask | RV_XCR0_X87)) && (s->xcr0 & RV_XCR0_X87)},
+        {"RFLAGS", s->rflags, !(s->rflags & ~flags) && (s->rflags & 2)},
+        /* The host's own load of it would fault. */
+        {"MXCSR", rv_x86_mxcsr(s), !(rv_x86_mxcsr(s) & ~RV_MXCSR_VALID)},
+    };
+    for (unsigned n = 0; n < RV_COUNT(all); n++)
+        if (!all[n].ok)
+            return rv_fail(err, RV_E_FORMAT, "saved state of the CPU: %s cannot be 0x%" PRIx64,
+                           all[n].name, all[n].value);
+    return 0;
 }
 
 /* The host's CPUID, leaf and subleaf; zeroes when it has no such leaf. */

@@ -42,6 +42,11 @@ const struct rv_profile *rv_profile_find(const char *name);
  * extension, or NULL when it lacks nothing. */
 const char *rv_profile_lacks(const struct rv_profile *p);
 
+/* Whether a CPU with this profile can be in that state, as far as engines rely on it: control
+ * registers, RFLAGS and MXCSR hold what the guest could have written there. For states that come
+ * from a file. RV_E_FORMAT says what it cannot be. */
+int rv_profile_allows(const struct rv_profile *p, const struct rv_x86 *s, struct rv_err *err);
+
 /* What a CPU says of itself: CPUID leaves 1, 7.0 and 0x80000001, and XCR0, 0 without OSXSAVE. */
 struct rv_host_cpu {
     struct rv_cpuid one, seven, ext;

@@ -71,6 +71,12 @@ uint64_t rv_x86_hash(const struct rv_x86 *s, uint64_t seed) {
     return rv_state_hash(others, s, seed);
 }
 
+uint32_t rv_x86_mxcsr(const struct rv_x86 *s) {
+    uint32_t v;
+    memcpy(&v, s->fx + 24, sizeof v);
+    return v;
+}
+
 void rv_x86_reset(struct rv_x86 *s) {
     memset(s, 0, sizeof *s);
     s->rip = 0xfff0;

@@ -79,6 +79,9 @@ struct rv_x86 {
     uint8_t ymmh[256]; /* AVX: bits 128 to 255 of ymm0 to ymm15 (SDM vol. 1, 13.5.2) */
 };
 
+#define RV_MXCSR_VALID 0xffffu /* the bits there are: what MXCSR_MASK shows to the guest */
+uint32_t rv_x86_mxcsr(const struct rv_x86 *s);
+
 extern const struct rv_field rv_x86_fields[];
 
 /* A 64-bit hash of the state, chained from seed. Where the upper halves of the ymm registers are

@@ -1,5 +1,6 @@
 /* What a host's CPU must have for a profile, told of CPUs that lack one thing each. */
 #include <criterion/criterion.h>
+#include <string.h>
 
 #include "vmm/cpu/engine.h"
 #include "vmm/cpu/profile.h"
@@ -76,4 +77,38 @@ Test(profile, names) {
     cr_expect_eq(rv_profile_find("v3"), &rv_profile_v3);
     cr_expect_eq(rv_profile_find("hw"), &rv_profile_hw);
     cr_expect_null(rv_profile_find("auto"));
+}
+
+/* SDM vol. 3A, 2.2.1 and 2.5; vol. 1, 10.2.3 and 13.3. */
+Test(profile, states_that_no_guest_can_reach) {
+    const struct {
+        const char *name;
+        size_t at;
+        uint64_t bits; /* exchanged in the power-on state */
+    } all[] = {
+        {"CR0 cannot be 0xe0000010", offsetof(struct rv_x86, cr0), 1u << 31}, /* PG without PE */
+        {"CR4", offsetof(struct rv_x86, cr4), 1u << 13},                      /* VMXE */
+        {"EFER", offsetof(struct rv_x86, efer), 1u << 10},                    /* LMA alone */
+        {"EFER", offsetof(struct rv_x86, efer), 1u << 12},                    /* SVME */
+        {"XCR0", offsetof(struct rv_x86, xcr0), 1},
+        {"XCR0", offsetof(struct rv_x86, xcr0), 1u << 5}, /* AVX-512 */
+        {"RFLAGS", offsetof(struct rv_x86, rflags), 2},
+        {"RFLAGS", offsetof(struct rv_x86, rflags), 1u << 15},
+        {"MXCSR cannot be 0x11f80", offsetof(struct rv_x86, fx) + 24, 1u << 16},
+    };
+    struct rv_x86 s;
+    struct rv_err err = {0};
+    rv_x86_reset(&s);
+    cr_expect_eq(rv_profile_allows(&rv_profile_v2, &s, &err), 0, "%s", err.msg);
+    cr_expect_eq(rv_profile_allows(&rv_profile_v3, &s, &err), 0, "%s", err.msg);
+    cr_expect_eq(rv_profile_allows(&rv_profile_hw, &s, &err), 0, "%s", err.msg);
+    for (size_t n = 0; n < RV_COUNT(all); n++) {
+        uint64_t v;
+        rv_x86_reset(&s);
+        memcpy(&v, (char *)&s + all[n].at, sizeof v);
+        v ^= all[n].bits;
+        memcpy((char *)&s + all[n].at, &v, sizeof v);
+        cr_expect_eq(rv_profile_allows(&rv_profile_v3, &s, &err), RV_E_FORMAT, "%zu", n);
+        cr_expect_not_null(strstr(err.msg, all[n].name), "%zu: %s", n, err.msg);
+    }
 }

@@ -124,7 +124,6 @@ static inline void rv_fx_set64(uint8_t *fx, unsigned at, uint64_t v) { memcpy(fx
 #define RV_MXCSR_MASKS 0x1f80u
 #define RV_MXCSR_UM    0x0800u
 #define RV_MXCSR_FTZ   0x8000u
-#define RV_MXCSR_VALID 0xffffu /* what MXCSR_MASK shows to the guest */
 #define RV_MXCSR_RESET 0x1f80u
 
 /* An unmasked x87 exception waits to be reported. ES is derived from flags and masks, as the
