@@ -118,9 +118,7 @@ static void print_json(const struct rv_calls *c) {
         json_object_set_new(o, "instructions", json_integer((json_int_t)n->all));
         json_object_set_new(o, "own_time", json_integer((json_int_t)n->own_time));
         json_object_set_new(o, "time", json_integer((json_int_t)n->time));
-        json_dumpf(o, stdout, RETRO_JSON_LINE);
-        putchar('\n');
-        json_decref(o);
+        retro_json_put(stdout, o, RETRO_JSON_LINE);
     }
 }
 

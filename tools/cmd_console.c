@@ -145,9 +145,7 @@ static void print_json(const struct rv_console *c) {
         json_object_set_new(o, "position", json_integer((json_int_t)p->at));
         json_object_set_new(o, "time", json_integer((json_int_t)p->time));
         json_object_set_new(o, "data", retro_json_bytes(s.data, s.len));
-        json_dumpf(o, stdout, RETRO_JSON_LINE);
-        putchar('\n');
-        json_decref(o);
+        retro_json_put(stdout, o, RETRO_JSON_LINE);
     }
 }
 
@@ -158,9 +156,7 @@ static void print_cast(const struct rv_console *c, const char *title, uint64_t b
                           "timestamp", (json_int_t)boot_time);
     json_object_set_new(h, "title", retro_json_utf8z(title));
     json_object_set_new(h, "duration", json_real((double)c->end_time / 1e9));
-    json_dumpf(h, stdout, RETRO_JSON_LINE | JSON_PRESERVE_ORDER);
-    putchar('\n');
-    json_decref(h);
+    retro_json_put(stdout, h, RETRO_JSON_LINE | JSON_PRESERVE_ORDER);
     struct rv_buf pending = {0};
     struct stretch s;
     for (size_t i = 0; c->piece && next_stretch(c, &i, 1000000, &s);) {
@@ -171,9 +167,7 @@ static void print_cast(const struct rv_console *c, const char *title, uint64_t b
         if (!n) continue;
         json_t *text = retro_json_utf8(pending.data, n);
         json_t *e = json_pack("[f, s, o]", (double)p->time / 1e9, "o", text);
-        json_dumpf(e, stdout, RETRO_JSON_LINE | JSON_REAL_PRECISION(12));
-        putchar('\n');
-        json_decref(e);
+        retro_json_put(stdout, e, RETRO_JSON_LINE | JSON_REAL_PRECISION(12));
         memmove(pending.data, pending.data + n, pending.len - n);
         pending.len -= n;
     }

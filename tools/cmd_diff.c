@@ -556,9 +556,7 @@ static void print_json(const struct args *a, const struct finding *f) {
         json_object_set_new(o, "output",
                             json_pack("{s:o, s:o}", "a", place_json(&f->in.output[0], false), "b",
                                       place_json(&f->in.output[1], false)));
-    json_dumpf(o, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
-    putchar('\n');
-    json_decref(o);
+    retro_json_put(stdout, o, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
 }
 
 static int diff_main(int argc, char **argv) {

@@ -164,9 +164,7 @@ static void print_json(const struct findings *f) {
             json_object_set_new(tests, engines[n]->name,
                                 json_string(f->tests[n].code ? f->tests[n].msg : "replayed"));
     json_object_set_new(o, "self_test", tests);
-    json_dumpf(o, stdout, JSON_INDENT(2));
-    putchar('\n');
-    json_decref(o);
+    retro_json_put(stdout, o, JSON_INDENT(2));
 }
 
 static int doctor_main(int argc, char **argv) {

@@ -104,9 +104,7 @@ static void print_json(const struct rv_trace_event *ev) {
         json_object_set_new(o, "value", json_integer((json_int_t)ev->value));
     }
     if (ev->len) json_object_set_new(o, "data", retro_json_bytes(ev->data, ev->len));
-    json_dumpf(o, stdout, RETRO_JSON_LINE);
-    putchar('\n');
-    json_decref(o);
+    retro_json_put(stdout, o, RETRO_JSON_LINE);
 }
 
 static int events_main(int argc, char **argv) {

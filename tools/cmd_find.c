@@ -111,9 +111,7 @@ static void print(struct find *f, const struct rv_sighting *s, const struct rv_w
         if (hit && hit->gva != UINT64_MAX)
             json_object_set_new(o, "address", retro_json_hex(hit->gva - (hit->gpa - s->gpa)));
         if (look) json_object_set_new(o, "backtrace", retro_json_stack(look));
-        json_dumpf(o, stdout, RETRO_JSON_LINE);
-        putchar('\n');
-        json_decref(o);
+        retro_json_put(stdout, o, RETRO_JSON_LINE);
         return;
     }
     if (!look) {

@@ -185,9 +185,7 @@ static void print_json(const struct rv_trace_reader *r, const struct rv_trace_st
         json_object_set_new(o, "lost_tail", json_boolean(s->lost_tail));
     }
     json_object_set_new(o, "header", header_json(rv_trace_reader_header(r)));
-    json_dumpf(o, stdout, JSON_INDENT(2));
-    putchar('\n');
-    json_decref(o);
+    retro_json_put(stdout, o, JSON_INDENT(2));
 }
 
 static int info_main(int argc, char **argv) {

@@ -2,13 +2,17 @@
 #include "tools/retro.h"
 
 #include <inttypes.h>
+#include <jansson.h>
 #include <stdio.h>
 #include <unistd.h>
+
+enum { OPT_JSON = 256 };
 
 static const struct option options[] = {
     {"output", required_argument, NULL, 'o'},
     {"force", no_argument, NULL, 'f'},
     {"engine", required_argument, NULL, 'e'},
+    {"json", no_argument, NULL, OPT_JSON},
     {NULL, 0, NULL, 0},
 };
 
@@ -16,12 +20,14 @@ static int lift_main(int argc, char **argv) {
     const struct retro_command *cmd = &retro_cmd_lift;
     struct retro_lift how = {0};
     const char *engine = "auto";
+    bool json = false;
     int opt;
     while ((opt = getopt_long(argc, argv, ":o:fe:", options, NULL)) != -1) {
         switch (opt) {
         case 'o': how.out = optarg; break;
         case 'f': how.overwrite = true; break;
         case 'e': engine = optarg; break;
+        case OPT_JSON: json = true; break;
         default: return retro_bad_option(cmd, opt, argv);
         }
     }
@@ -48,6 +54,16 @@ static int lift_main(int argc, char **argv) {
     else if (r == RV_E_DIVERGED)
         rv_fail_in(&err, "%s is as it was; to keep what agreed, use --output", how.path);
     if (r) return retro_error(&err);
+    if (json) {
+        retro_json_put(
+            stdout,
+            json_pack("{s:s, s:f, s:I, s:I, s:I, s:I}", "engine", how.engine->name, "seconds",
+                      seconds, "instructions", (json_int_t)result.end.at.icount, "events",
+                      (json_int_t)result.stats.events, "landmarks", (json_int_t)result.landmarks,
+                      "candidates", (json_int_t)result.candidates),
+            RETRO_JSON_LINE);
+        return RETRO_OK;
+    }
     fprintf(stderr,
             "retro: lifted %s instructions and %s events in %.2f s (%s); %s places between traps, "
             "%s states looked at for them\n",
@@ -68,7 +84,8 @@ const struct retro_command retro_cmd_lift = {
         "agreed, for all tools to look at.\n\n"
         "  -o, --output OUT     write OUT and leave FILE as it is\n"
         "  -f, --force          replace OUT if it exists\n"
-        "  -e, --engine ENGINE  a software engine; auto (default) takes the fastest\n\n"
+        "  -e, --engine ENGINE  a software engine; auto (default) takes the fastest\n"
+        "      --json           for machines: one object\n\n"
         "Example: retro lift -o lifted.retro recorded.retro\n",
     .main = lift_main,
 };

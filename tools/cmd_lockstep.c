@@ -1,13 +1,14 @@
 /* retro lockstep: one recording on two engines, compared on the way. */
 #include "tools/retro.h"
 
-#include <Zydis/Zydis.h>
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "replay/session.h"
+#include "tools/analysis/code.h"
 #include "vmm/base/buf.h"
 #include "vmm/cpu/xlate/eager.h"
 
@@ -18,10 +19,10 @@ struct args {
     const char *path, *names[2], *kernel, *initrd;
     const struct rv_engine_ops *engine[2];
     rv_icount every, from, to;
-    bool quiet, eager;
+    bool quiet, eager, json;
 };
 
-enum { OPT_EVERY = 256, OPT_FROM, OPT_TO, OPT_KERNEL, OPT_INITRD, OPT_EAGER };
+enum { OPT_EVERY = 256, OPT_FROM, OPT_TO, OPT_KERNEL, OPT_INITRD, OPT_EAGER, OPT_JSON };
 
 static const struct option options[] = {
     {"engines", required_argument, NULL, 'e'},
@@ -31,6 +32,7 @@ static const struct option options[] = {
     {"kernel", required_argument, NULL, OPT_KERNEL},
     {"initrd", required_argument, NULL, OPT_INITRD},
     {"eager", no_argument, NULL, OPT_EAGER},
+    {"json", no_argument, NULL, OPT_JSON},
     {"quiet", no_argument, NULL, 'q'},
     {NULL, 0, NULL, 0},
 };
@@ -62,6 +64,7 @@ static int parse(int argc, char **argv, struct args *a) {
                 return retro_usage(cmd, "--to %s is not a position", optarg);
             break;
         case OPT_EAGER: a->eager = true; break;
+        case OPT_JSON: a->json = true; break;
         case OPT_KERNEL: a->kernel = optarg; break;
         case OPT_INITRD: a->initrd = optarg; break;
         case 'q': a->quiet = true; break;
@@ -272,92 +275,99 @@ static int bisect(struct pair *p, const struct args *a, struct finding *f, struc
 
 /* ---- the report ---- */
 
-/* Physical address of a linear one by the guest's page tables; false where there is none. */
-static bool walk(const struct rv_x86 *x, const struct rv_ram *ram, uint64_t va, uint64_t *pa) {
-    *pa = va;
-    if (!(x->cr0 & RV_CR0_PG)) return true;
-    bool lm = x->efer & RV_EFER_LMA, pae = x->cr4 & RV_CR4_PAE;
-    unsigned size = pae ? 8 : 4, bits = pae ? 9 : 10;
-    uint64_t table = x->cr3 & (lm ? 0x000ffffffffff000ull : pae ? 0xffffffe0u : 0xfffff000u);
-    for (unsigned level = lm ? 4 : pae ? 3 : 2; level; level--) {
-        unsigned shift = 12 + bits * (level - 1);
-        uint64_t e = 0, index = va >> shift & ((1u << bits) - 1);
-        if (pae && !lm && level == 3) index &= 3;
-        if (!rv_ram_read(ram, table + index * size, &e, size) || !(e & 1)) return false;
-        uint64_t base = pae ? e & 0x000ffffffffff000ull : e & 0xfffff000u;
-        if (level == 1 || (level < 4 && (e & 0x80))) {
-            uint64_t mask = (1ull << shift) - 1;
-            *pa = (base & ~mask) | (va & mask);
-            return true;
-        }
-        table = base;
-    }
-    return false;
-}
-
-static void disassemble(const struct rv_x86 *x, const struct rv_ram *ram, FILE *out) {
-    bool code64 = (x->efer & RV_EFER_LMA) && (x->seg[RV_CS].attr & RV_SEG_L);
-    uint64_t va = x->rip + (code64 ? 0 : x->seg[RV_CS].base);
-    uint8_t bytes[15];
-    unsigned n = 0;
-    for (uint64_t pa; n < sizeof bytes; n++)
-        if (!walk(x, ram, va + n, &pa) || !rv_ram_read(ram, pa, &bytes[n], 1)) break;
-    ZydisMachineMode mode = code64                           ? ZYDIS_MACHINE_MODE_LONG_64
-                            : x->seg[RV_CS].attr & RV_SEG_DB ? ZYDIS_MACHINE_MODE_LEGACY_32
-                                                             : ZYDIS_MACHINE_MODE_LEGACY_16;
-    ZydisDisassembledInstruction d;
-    if (ZYAN_SUCCESS(ZydisDisassembleIntel(mode, x->rip, bytes, n, &d)))
-        fprintf(out, "  %016llx: %s\n", (unsigned long long)x->rip, d.text);
-    else
-        fprintf(out, "  %016llx: not to be disassembled\n", (unsigned long long)x->rip);
-}
-
-/* Lines of two dumps that differ, side by side. */
-static void dump_differences(struct rv_buf *a, struct rv_buf *b, const char *const names[2],
-                             FILE *out) {
-    rv_buf_put_u8(a, 0);
+/* A field's value as text, in a buffer of the caller's. */
+static const char *value(const struct rv_field *f, const struct rv_x86 *x, struct rv_buf *b) {
+    rv_buf_clear(b);
+    rv_state_value(f, x, b);
     rv_buf_put_u8(b, 0);
-    char *sa, *sb, *la = strtok_r((char *)a->data, "\n", &sa),
-                   *lb = strtok_r((char *)b->data, "\n", &sb);
-    for (; la && lb; la = strtok_r(NULL, "\n", &sa), lb = strtok_r(NULL, "\n", &sb))
-        if (strcmp(la, lb)) fprintf(out, "  %-9s %s\n  %-9s %s\n", names[0], la, names[1], lb);
+    return (const char *)b->data;
 }
 
-static void first_ram_difference(const struct pair *p, const char *const names[2], FILE *out) {
+/* Fields of the CPU that differ: into o, or when that is NULL, printed. */
+static void field_differences(const struct pair *p, const char *const names[2], json_t *o) {
+    struct rv_buf text[2] = {{0}, {0}};
+    json_t *list = o ? json_array() : NULL;
+    for (const struct rv_field *f = rv_x86_fields; f->name; f++) {
+        const char *v[2] = {value(f, &p->x[0], &text[0]), value(f, &p->x[1], &text[1])};
+        if (strcmp(v[0], v[1]) == 0) continue;
+        if (o)
+            json_array_append_new(
+                list, json_pack("{s:s, s:[s, s]}", "field", f->name, "values", v[0], v[1]));
+        else
+            for (unsigned n = 0; n < 2; n++)
+                printf("  %-9s cpu.%s = %s\n", names[n], f->name, v[n]);
+    }
+    if (o) json_object_set_new(o, "differences", list);
+    for (unsigned n = 0; n < 2; n++) rv_buf_release(&text[n]);
+}
+
+/* Likewise the first byte of RAM that differs. */
+static void ram_difference(const struct pair *p, const char *const names[2], json_t *o) {
     const struct rv_ram *a = rv_machine_ram(machine(p, 0)), *b = rv_machine_ram(machine(p, 1));
-    for (uint64_t page = 0; page < a->size; page += RV_PAGE_SIZE)
-        if (memcmp(a->host + page, b->host + page, RV_PAGE_SIZE))
-            for (uint64_t n = page;; n++)
-                if (a->host[n] != b->host[n]) {
-                    fprintf(out, "  RAM offset 0x%llx: %s has %02x, %s has %02x\n",
-                            (unsigned long long)n, names[0], a->host[n], names[1], b->host[n]);
-                    return;
-                }
+    uint64_t at = 0;
+    while (at < a->size && memcmp(a->host + at, b->host + at, RV_PAGE_SIZE) == 0)
+        at += RV_PAGE_SIZE;
+    if (at == a->size) return;
+    while (a->host[at] == b->host[at]) at++;
+    if (o)
+        json_object_set_new(o, "ram",
+                            json_pack("{s:I, s:[i, i]}", "offset", (json_int_t)at, "values",
+                                      a->host[at], b->host[at]));
+    else
+        printf("  RAM offset 0x%llx: %s has %02x, %s has %02x\n", (unsigned long long)at, names[0],
+               a->host[at], names[1], b->host[at]);
+}
+
+static void stop_difference(const struct pair *p, const char *const names[2], json_t *o) {
+    enum rv_stop why[2] = {p->end[0].reason, p->end[1].reason};
+    if (why[0] == why[1]) return;
+    if (o)
+        json_object_set_new(o, "stops",
+                            json_pack("[s, s]", rv_stop_name(why[0]), rv_stop_name(why[1])));
+    else
+        for (unsigned n = 0; n < 2; n++) printf("  %s: %s\n", names[n], rv_stop_text(why[n]));
+}
+
+/* What both agree on: the instruction that is next, and the state before it. */
+static void before(const struct pair *p, const char *const names[2], json_t *o) {
+    char text[128];
+    struct rv_buf dump = {0};
+    struct rv_view v = {.ram = rv_machine_ram(machine(p, 0)), .cpu = p->x[0]};
+    rv_code_at(&v, v.cpu.rip, text, sizeof text);
+    if (o) {
+        json_t *state = json_object();
+        for (const struct rv_field *f = rv_x86_fields; f->name; f++)
+            json_object_set_new(state, f->name, json_string(value(f, &v.cpu, &dump)));
+        json_object_set_new(o, "instruction", json_string(text));
+        json_object_set_new(o, "before", state);
+    } else {
+        rv_state_dump(rv_x86_fields, &v.cpu, "cpu", &dump);
+        printf("the instruction before that, and %s's state before it:\n  %016llx: %s\n", names[0],
+               (unsigned long long)v.cpu.rip, text);
+        fwrite(dump.data, 1, dump.len, stdout);
+    }
+    rv_buf_release(&dump);
+}
+
+static json_t *summary_json(const struct args *a, const struct finding *f) {
+    return json_pack("{s:b, s:[s, s], s:I, s:I}", "agree", !f->differs, "engines",
+                     a->engine[0]->name, a->engine[1]->name, "instructions",
+                     (json_int_t)(f->differs ? f->at : f->end), "compared",
+                     (json_int_t)f->compared);
 }
 
 static void report(struct pair *p, const struct args *a, const struct finding *f) {
     const char *const names[2] = {a->engine[0]->name, a->engine[1]->name};
-    printf("%s and %s differ at instruction %llu:\n", names[0], names[1],
-           (unsigned long long)f->at);
+    json_t *o = a->json ? summary_json(a, f) : NULL;
     struct rv_err err = {0};
-    struct rv_x86 before = {0};
-    struct rv_buf dump[2] = {{0}, {0}};
-    for (unsigned n = 0; n < 2; n++) rv_state_dump(rv_x86_fields, &p->x[n], "cpu", &dump[n]);
-    dump_differences(&dump[0], &dump[1], names, stdout);
-    first_ram_difference(p, names, stdout);
-    if (p->end[0].reason != p->end[1].reason)
-        for (unsigned n = 0; n < 2; n++)
-            printf("  %s: %s\n", names[n], rv_stop_text(p->end[n].reason));
-    if (!come_back(p, &err) && !advance(p, a, f->at - 1, &err)) {
-        before = p->x[0];
-        printf("the instruction before that, and %s's state before it:\n", names[0]);
-        disassemble(&before, rv_machine_ram(machine(p, 0)), stdout);
-        rv_buf_clear(&dump[0]);
-        rv_state_dump(rv_x86_fields, &before, "cpu", &dump[0]);
-        fwrite(dump[0].data, 1, dump[0].len, stdout);
-    }
-    rv_buf_release(&dump[0]);
-    rv_buf_release(&dump[1]);
+    if (!o)
+        printf("%s and %s differ at instruction %llu:\n", names[0], names[1],
+               (unsigned long long)f->at);
+    field_differences(p, names, o);
+    ram_difference(p, names, o);
+    stop_difference(p, names, o);
+    if (!come_back(p, &err) && !advance(p, a, f->at - 1, &err)) before(p, names, o);
+    if (o) retro_json_put(stdout, o, RETRO_JSON_LINE);
 }
 
 static int lockstep_main(int argc, char **argv) {
@@ -383,6 +393,8 @@ static int lockstep_main(int argc, char **argv) {
     } else if (f.differs) {
         report(&p, &a, &f);
         status = RETRO_DIVERGED;
+    } else if (a.json) {
+        retro_json_put(stdout, summary_json(&a, &f), RETRO_JSON_LINE);
     } else {
         printf("%s and %s agree: %s instructions, compared at %s positions, in %.1f s\n",
                a.engine[0]->name, a.engine[1]->name, retro_group(f.end, n[0]),
@@ -408,6 +420,7 @@ const struct retro_command retro_cmd_lockstep = {
         "      --eager          translate all code at its first execution, not only hot code\n"
         "      --kernel FILE    the kernel, for a trace recorded with --no-embed\n"
         "      --initrd FILE    the initial RAM disk, likewise\n"
+        "      --json           for machines: one object\n"
         "  -q, --quiet          no progress\n\n"
         "Example: retro lockstep --every 1 --to 1M boot.retro\n",
     .main = lockstep_main,

@@ -82,9 +82,7 @@ static void print(const struct args *a, uint64_t from, const uint8_t *data, size
         for (size_t i = 0; i < n; i++) snprintf(hex + 2 * i, 3, "%02x", data[i]);
         json_t *o = json_pack("{s:o, s:b, s:I, s:s}", "address", retro_json_hex(from), "physical",
                               a->physical, "length", (json_int_t)n, "data", hex);
-        json_dumpf(o, stdout, RETRO_JSON_LINE);
-        putchar('\n');
-        json_decref(o);
+        retro_json_put(stdout, o, RETRO_JSON_LINE);
         free(hex);
     } else {
         dump(from, data, n);

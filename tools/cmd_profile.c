@@ -152,14 +152,10 @@ static void print_json(const struct args *a, const struct rv_tally *t) {
         json_object_set_new(o, "address", retro_json_hex(f->address));
         json_object_set_new(o, "user", json_boolean(f->user));
         json_object_set_new(o, "instructions", json_integer((json_int_t)e->instructions));
-        json_dumpf(o, stdout, RETRO_JSON_LINE);
-        putchar('\n');
-        json_decref(o);
+        retro_json_put(stdout, o, RETRO_JSON_LINE);
     }
     json_t *o = json_pack("{s:I, s:I}", "total", (json_int_t)total, "upto", (json_int_t)t->upto);
-    json_dumpf(o, stdout, RETRO_JSON_LINE);
-    putchar('\n');
-    json_decref(o);
+    retro_json_put(stdout, o, RETRO_JSON_LINE);
 }
 
 /* Process, privilege and module, function. */

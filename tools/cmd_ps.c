@@ -147,9 +147,7 @@ static void print_json(const struct args *a, const struct rv_guest_run *r) {
         json_object_set_new(o, "syscalls", json_integer((json_int_t)s[i].syscalls));
         json_object_set_new(o, "faults", json_integer((json_int_t)s[i].faults));
         json_object_set_new(o, "children", json_integer((json_int_t)s[i].children));
-        json_dumpf(o, stdout, RETRO_JSON_LINE);
-        putchar('\n');
-        json_decref(o);
+        retro_json_put(stdout, o, RETRO_JSON_LINE);
     }
     free(s);
 }

@@ -147,9 +147,7 @@ int retro_query_show_write(struct retro_query *q, const struct rv_watch_hit *hit
         retro_instruction(&look, rv_view_pc(&look.cpu), text, sizeof text);
         json_object_set_new(o, "instruction", json_string(text));
         json_object_set_new(o, "backtrace", retro_json_stack(&look));
-        json_dumpf(o, stdout, JSON_INDENT(2));
-        putchar('\n');
-        json_decref(o);
+        retro_json_put(stdout, o, JSON_INDENT(2));
     } else {
         retro_show_where(t, &look);
         printf("address   ");
@@ -236,9 +234,7 @@ static void print_json(const struct rv_access *a) {
         json_object_set_new(o, "size", json_integer(a->size));
         json_object_set_new(o, "bytes", json_string(text));
     }
-    json_dumpf(o, stdout, RETRO_JSON_LINE);
-    putchar('\n');
-    json_decref(o);
+    retro_json_put(stdout, o, RETRO_JSON_LINE);
 }
 
 static int on_access(void *ctx, const struct rv_access *a, struct rv_err *err) {

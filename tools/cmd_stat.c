@@ -229,9 +229,7 @@ static void print_json(const struct rv_stat *s, const struct rv_guest_run *run,
         json_object_set_new(o, "by_name", calls_json(s));
     }
     json_object_set_new(o, "spans", spans_json(s));
-    json_dumpf(o, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
-    putchar('\n');
-    json_decref(o);
+    retro_json_put(stdout, o, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
 }
 
 static int stat_main(int argc, char **argv) {

@@ -78,9 +78,7 @@ static void show(const struct args *a, const struct rv_look *look, bool all) {
     if (a->ask.json) {
         json_t *o = all ? json_state(t, look, a->maps) : retro_json_where(t, look);
         if (!all) json_object_set_new(o, "backtrace", retro_json_stack(look));
-        json_dumpf(o, stdout, JSON_INDENT(2));
-        putchar('\n');
-        json_decref(o);
+        retro_json_put(stdout, o, JSON_INDENT(2));
     } else if (all) {
         show_state(t, look, a->maps);
     } else {

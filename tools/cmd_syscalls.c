@@ -122,9 +122,7 @@ static void print_json(const struct rv_guest_run *r, const struct rv_run_syscall
         if (s->result < 0 && s->result >= -4095 && rv_errno_name(-s->result))
             json_object_set_new(o, "errno", json_string(rv_errno_name(-s->result)));
     }
-    json_dumpf(o, stdout, RETRO_JSON_LINE);
-    putchar('\n');
-    json_decref(o);
+    retro_json_put(stdout, o, RETRO_JSON_LINE);
 }
 
 /* ---- sums by call ---- */
@@ -162,9 +160,7 @@ static void print_summary(const struct args *a, const struct rv_guest_run *r) {
             json_t *o = json_pack("{s:s, s:I, s:I, s:I}", "name", sum[k].name, "calls",
                                   (json_int_t)sum[k].calls, "errors", (json_int_t)sum[k].errors,
                                   "time", (json_int_t)sum[k].time);
-            json_dumpf(o, stdout, RETRO_JSON_LINE);
-            putchar('\n');
-            json_decref(o);
+            retro_json_put(stdout, o, RETRO_JSON_LINE);
         } else {
             printf("%12.6f %10" PRIu64 " %10" PRIu64 "  %s\n", retro_seconds(sum[k].time),
                    sum[k].calls, sum[k].errors, sum[k].name);

@@ -183,9 +183,7 @@ static void print_json(const struct calls *c, const struct call *k, const char *
         if (!c->proto.known || c->proto.result.kind != RV_PROTO_VOID)
             json_object_set_new(o, "result", retro_json_hex(k->result));
     }
-    json_dumpf(o, stdout, RETRO_JSON_LINE);
-    putchar('\n');
-    json_decref(o);
+    retro_json_put(stdout, o, RETRO_JSON_LINE);
 }
 
 static void print_human(const struct calls *c, const struct call *k, const char *name) {

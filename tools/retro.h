@@ -152,12 +152,12 @@ const char *retro_group(uint64_t n, char buf[32]);
 /* Bytes of untrusted text made safe for a terminal; quotes and control bytes as \xNN. */
 void retro_print_text(FILE *out, const uint8_t *data, size_t len);
 
-/* How an object is printed that is a line by itself: in ASCII, for there are characters beyond it
- * that some readers take for ends of lines. */
+/* text.c: JSON. A value is printed as flags say, its line is ended, and it is let go of. What is a
+ * line by itself is in ASCII, for there are characters beyond it that some readers take for ends of
+ * lines. */
 #define RETRO_JSON_LINE (JSON_COMPACT | JSON_ENSURE_ASCII)
-
-/* text.c: bytes that may be anything, as JSON. */
-/* As UTF-8, U+FFFD for what is none. */
+void retro_json_put(FILE *out, json_t *value, size_t flags);
+/* Bytes that may be anything: as UTF-8, U+FFFD for what is none. */
 json_t *retro_json_utf8(const uint8_t *data, size_t len);
 json_t *retro_json_utf8z(const char *s);
 /* Every byte kept, as a character U+0000 to U+00FF. */

@@ -93,9 +93,7 @@ static void print_json(const struct retro_summary *s) {
         json_object_set_new(o, "image_bytes", json_integer((json_int_t)s->image_bytes));
     }
     if (s->nested) json_object_set_new(o, "hardware", hardware(s->nested));
-    json_dumpf(o, stderr, RETRO_JSON_LINE | JSON_PRESERVE_ORDER);
-    fputc('\n', stderr);
-    json_decref(o);
+    retro_json_put(stderr, o, RETRO_JSON_LINE | JSON_PRESERVE_ORDER);
 }
 
 void retro_print_summary(const struct retro_summary *s, bool json) {

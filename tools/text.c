@@ -1,10 +1,16 @@
-/* Bytes of guests and traces as JSON: both are untrusted and need not be text. */
+/* JSON as all commands print it. Bytes of guests and traces are untrusted and need not be text. */
 #include "tools/retro.h"
 
 #include <jansson.h>
 #include <string.h>
 
 #include "tools/analysis/utf8.h"
+
+void retro_json_put(FILE *out, json_t *value, size_t flags) {
+    json_dumpf(value, out, flags);
+    putc('\n', out);
+    json_decref(value);
+}
 
 json_t *retro_json_utf8(const uint8_t *data, size_t len) {
     struct rv_buf b = {0};

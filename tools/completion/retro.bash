@@ -42,7 +42,7 @@ _retro() {
     replay) options="--to --engine --quiet --kernel --initrd --json --verbose --help" ;;
     gdb) options="--symbols --at --listen --view --gdb --checkpoint-memory --no-index --engine --quiet --kernel
         --initrd --verbose --help" ;;
-    index) options="--force --engine --quiet --kernel --initrd --verbose --help" ;;
+    index) options="--force --engine --json --quiet --kernel --initrd --verbose --help" ;;
     info | doctor) options="--json --help" ;;
     events) options="--kind --from --to --json --help" ;;
     console) options="--at --timing --asciinema --json --debugcon --raw --engine --kernel --initrd --quiet --help" ;;
@@ -54,10 +54,10 @@ _retro() {
     stat) options=$ask ;;
     export) options="--format --output --force $ask" ;;
     view) options="--output --force --from --to --open $ask" ;;
-    lockstep) options="--engines --every --from --to --eager --kernel --initrd --quiet --help" ;;
-    verify) options="--quiet --help" ;;
-    salvage) options="--output --force --help" ;;
-    lift) options="--output --force --engine --help" ;;
+    lockstep) options="--engines --every --from --to --eager --kernel --initrd --json --quiet --help" ;;
+    verify) options="--json --quiet --help" ;;
+    salvage) options="--output --force --json --help" ;;
+    lift) options="--output --force --engine --json --help" ;;
     esac
     case $cur in
     -*) COMPREPLY=($(compgen -W "$options" -- "$cur")) ;;
