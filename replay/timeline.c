@@ -47,6 +47,7 @@ static int open_history(struct rv_timeline *t, char *note, size_t size, struct r
     if (!r) {
         r = rv_worker_restore(t->worker[0], t->h, 0, err);
         if (!r) return 0;
+        if (r == RV_E_FORMAT) rv_fail(err, r, "%s.index is damaged", t->path);
         rv_history_free(t->h);
         t->h = NULL;
     }

@@ -1,5 +1,6 @@
 #include "replay/worker.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -179,6 +180,13 @@ int rv_worker_restore(struct rv_worker *w, const struct rv_history *h, size_t i,
     struct rv_cursor in = rv_cursor_of(c->state, c->len);
     r = rv_machine_load(rv_worker_machine(w), &in, err);
     if (!r) r = rv_player_load(rv_replay_player(w->replay), &in, err);
+    if (r == RV_E_FORMAT) {
+        struct rv_err why = *err;
+        r = rv_fail(err, RV_E_FORMAT,
+                    "the index is damaged at instruction %" PRIu64
+                    ": %s; make it anew with retro index --force",
+                    c->at, why.msg);
+    }
     w->ended = false;
     w->branched = false;
     return r;

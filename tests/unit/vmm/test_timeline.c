@@ -304,3 +304,37 @@ Test(timeline, a_damaged_index_is_made_anew) {
         cr_assert_eq(stat(ticking_index, &st), 0);
     }
 }
+
+/* An index whose checksums are right may still hold anything. */
+Test(timeline, a_state_that_no_guest_can_reach_is_refused) {
+    struct rv_timeline *t = opened(false, 64 << 20);
+    const struct rv_history *h = rv_timeline_history(t);
+    struct rv_moment end = rv_timeline_end(t);
+    struct rv_arrival a;
+    struct rv_err err = {0};
+    char want[200];
+    for (unsigned i = 1; i < 10; i++) {
+        struct rv_moment to = {end.icount * i / 10, 0};
+        cr_assert_eq(rv_timeline_seek(t, to, &a, &err), 0, "%s", err.msg);
+    }
+    cr_assert_gt(h->checkpoints, 3);
+    const struct rv_checkpoint *c = &h->checkpoint[1];
+    struct rv_moment behind = {c->at + 1, 0};
+    cr_assert_eq(rv_timeline_seek(t, behind, &a, &err), 0, "%s", err.msg);
+    cr_assert_eq(rv_timeline_seek(t, end, &a, &err), 0, "%s", err.msg);
+    struct rv_x86 x;
+    struct rv_buf forged = {0};
+    struct rv_cursor in = rv_cursor_of(c->state, c->len);
+    cr_assert_eq(rv_state_load(rv_x86_fields, &x, &in, &err), 0);
+    x.fx[24 + 3] = 0xff; /* of MXCSR */
+    rv_state_save(rv_x86_fields, &x, &forged);
+    memcpy(c->state, forged.data, forged.len);
+    cr_assert_eq(rv_timeline_seek(t, behind, &a, &err), RV_E_FORMAT);
+    snprintf(want, sizeof want,
+             "the index is damaged at instruction %llu: saved state of the CPU: MXCSR cannot be "
+             "0xff001f80; make it anew with retro index --force",
+             (unsigned long long)c->at);
+    cr_assert_str_eq(err.msg, want);
+    rv_buf_release(&forged);
+    rv_timeline_free(t);
+}
