@@ -1,7 +1,6 @@
 /* libFuzzer: bytes of a gdb client, through the framing to the meaning of packets, on a small
  * recording. The first byte chooses the register layout. Checksums do not count, so that packets
  * get through. */
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -9,6 +8,8 @@
 #include "record/session.h"
 #include "replay/gdb/stub.h"
 #include "replay/gdb/wire.h"
+#include "tests/fuzz/kept.h"
+#include "tests/quiet.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -23,56 +24,11 @@ static const uint8_t guest[512] = {
     [510] = 0x55, [511] = 0xaa,
 };
 
-static int query(struct rv_nondet *nd, struct rv_point at, enum rv_source source, uint64_t *value,
-                 struct rv_err *err) {
-    (void)nd, (void)at, (void)source, (void)err;
-    *value = 1;
-    return 0;
-}
-static int next(struct rv_nondet *nd, const struct rv_next *q, struct rv_push *out,
-                struct rv_err *err) {
-    (void)nd, (void)q, (void)err;
-    *out = (struct rv_push){0};
-    return 0;
-}
-static int horizon(struct rv_nondet *nd, struct rv_point at, struct rv_horizon *h,
-                   struct rv_err *err) {
-    (void)nd, (void)err;
-    h->until = at.icount + 1000000;
-    return 0;
-}
-static int effect(struct rv_nondet *nd, struct rv_point at, enum rv_source sink, const void *data,
-                  size_t len, struct rv_err *err) {
-    (void)nd, (void)at, (void)sink, (void)data, (void)len, (void)err;
-    return 0;
-}
-static int digest(struct rv_nondet *nd, struct rv_point at, enum rv_source what, uint64_t value,
-                  struct rv_err *err) {
-    (void)nd, (void)at, (void)what, (void)value, (void)err;
-    return 0;
-}
-static int stopped(struct rv_nondet *nd, const struct rv_end *end, struct rv_err *err) {
-    (void)nd, (void)end, (void)err;
-    return 0;
-}
-static const struct rv_nondet_ops host_ops = {.query = query,
-                                              .next = next,
-                                              .horizon = horizon,
-                                              .effect = effect,
-                                              .digest = digest,
-                                              .stopped = stopped};
-
-static void check(int r, const struct rv_err *err) {
-    if (!r) return;
-    fprintf(stderr, "%s\n", err->msg);
-    abort();
-}
-
 static struct rv_timeline *open_timeline(void) {
     char path[] = "/tmp/rv-fuzz-gdb-XXXXXX";
     int fd = mkstemp(path);
     if (fd >= 0) close(fd);
-    struct rv_nondet host = {.ops = &host_ops};
+    struct quiet host = quiet_host(1000000);
     struct rv_machine_config machine = {
         .memory = 1 << 20,
         .engine = &rv_engine_interpret,
@@ -85,13 +41,13 @@ static struct rv_timeline *open_timeline(void) {
     struct rv_record *r;
     struct rv_end end;
     struct rv_err err = {0};
-    check(rv_record_begin(&r, &rc, &host, NULL, NULL, &err), &err);
-    check(rv_record_run(r, &end, &err), &err);
+    kept_check(rv_record_begin(&r, &rc, &host.nd, NULL, NULL, &err), &err);
+    kept_check(rv_record_run(r, &end, &err), &err);
     rv_record_free(r);
     struct rv_timeline *t;
     struct rv_timeline_config tc = {.replay = {.path = path}, .memory = 1 << 20, .workers = 1};
     char note[600];
-    check(rv_timeline_open(&t, &tc, note, sizeof note, &err), &err);
+    kept_check(rv_timeline_open(&t, &tc, note, sizeof note, &err), &err);
     unlink(path);
     return t;
 }

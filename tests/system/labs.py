@@ -79,6 +79,15 @@ def replays_here(folder, name):
         for key in ("stop", "code", "ram_digest", "cpu_digest"):
             assert played[key] == recorded[key], \
                 f"{name}, on {engine}: {key}: {recorded} inside, {played} outside"
+    # Lifted, it is as one that was made in software: with positions, and the same end.
+    lifted = path + "-lifted.retro"
+    said = json.loads(retro("lift", "--json", "-o", lifted, path + ".retro").stdout)
+    played = summary(retro("replay", "--json", lifted))
+    for key, want in (("instructions", said["instructions"]), ("stop", recorded["stop"]),
+                      ("ram_digest", recorded["ram_digest"])):
+        assert played[key] == want, f"{name}, lifted: {key}: {played}, lift said {said}"
+    assert said["candidates"] >= said["landmarks"] == recorded["hardware"]["landmarks"], \
+        f"{name}: {recorded}, lift said {said}"
     return recorded, console
 
 

@@ -157,6 +157,37 @@ def test_damaged(folder):
 
 # ---- signals, files, arguments ----
 
+def test_for_machines(folder):
+    """What verify, salvage and index say of a whole trace and of a damaged one, with --json."""
+    def lines(p):
+        return [json.loads(l) for l in p.stdout.decode().splitlines()]
+
+    trace = os.path.join(folder, "t.retro")
+    retro("record", "-q", "-o", trace, "-k", image("real"), "-t", "60")
+    known = info(trace)
+    events = sum(known["events"].values())
+    verdict, = lines(retro("verify", "--json", trace))
+    assert verdict["whole"] and verdict["sealed"] and verdict["events"] == events, verdict
+    assert verdict["errors"] == 0 and verdict["images"] == len(known["header"]["images"]), verdict
+    for made in True, False:
+        index, = lines(retro("index", "--json", trace))
+        assert index["made"] == made and index["instructions"] == known["instructions"], index
+        assert index["bytes"] == os.path.getsize(trace + ".index"), index
+
+    with open(trace, "r+b") as f:
+        f.seek(-48, os.SEEK_END)  # the trailer: no event is in it
+        f.write(bytes(48))
+    *findings, verdict = lines(retro("verify", "--json", trace, status=4))
+    errors = [f for f in findings if f["severity"] == "error"]
+    assert errors and verdict["errors"] == len(errors) and not verdict["whole"], findings
+    assert all(0 <= f["offset"] <= os.path.getsize(trace) and f["text"] for f in findings), findings
+    out = os.path.join(folder, "out.retro")
+    saved, = lines(retro("salvage", "--json", "-o", out, trace))
+    assert saved["kept"]["events"] == events and saved["lost"]["events"] == 0, saved
+    assert lines(retro("verify", "--json", out))[-1]["whole"]
+    assert replays(out)["instructions"] == known["instructions"]
+
+
 def test_signals_seal(folder):
     for number, stop in ((signal.SIGINT, "interrupt"), (signal.SIGTERM, "terminate")):
         trace = os.path.join(folder, stop + ".retro")

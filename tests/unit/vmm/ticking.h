@@ -2,7 +2,7 @@
 #ifndef RV_TESTS_TICKING_H
 #define RV_TESTS_TICKING_H
 
-#include "vmm/nondet.h"
+#include "tests/quiet.h"
 
 /* Real mode, with the timer's interrupt on: counts in memory and prints now and then, until it has
  * counted enough. The handler counts ticks at 0x704 and writes a page that moves on. */
@@ -17,13 +17,6 @@
 #endif
 
 extern char ticking_path[64], ticking_index[80];
-
-/* A host that gives nothing and is asked often: every `slice` instructions. */
-struct quiet {
-    struct rv_nondet nd;
-    rv_icount slice;
-};
-struct quiet quiet_host(rv_icount slice);
 
 void ticking_record(void);
 void ticking_remove(void);
