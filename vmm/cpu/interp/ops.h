@@ -33,6 +33,11 @@ extern const rv_op rv_jcc64_ops[16];                       /* imm: absolute targ
 extern const rv_op rv_lea_ops[4];                          /* 64-bit mode, 64-bit addresses */
 extern const rv_op rv_imul2_ops[2][4], rv_imul3_ops[2][4]; /* [memory][size] */
 
+/* Assembly that loads the six flags from AX, as LAHF and SETO left them there: ADD makes OF of AL's
+ * 0 or 1, SAHF the rest. In front of whatever leaves flags undefined: many processors leave them as
+ * they were, which has to be as the guest had them. */
+#define RV_FLAGS_IN "addb $127, %%al\n\tsahf\n\t"
+
 #define RV_OP(name) void rv_op_##name(struct rv_interp *c, const struct rv_insn *i)
 
 /* ops_alu.c, ops_data.c */

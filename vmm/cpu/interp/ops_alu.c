@@ -185,33 +185,24 @@ const rv_op rv_unary_ops[RV_UNARIES][2][4] = {
 
 /* ---- shifts and rotates ---- */
 
-/* A masked count of zero changes no flag (SDM vol. 2, SAL/SAR/SHL/SHR, RCL/RCR/ROL/ROR). SHx define
- * all but AF; rotates change only CF and OF. */
+/* A masked count of zero changes no flag (SDM vol. 2, SAL/SAR/SHL/SHR, RCL/RCR/ROL/ROR). Shifts
+ * leave AF undefined; rotates change only CF and OF, and OF not if the count is a multiple of the
+ * width. */
 #define SHIFT(insn, suf, mod, d, n, fl)                                                            \
     do {                                                                                           \
         if (n)                                                                                     \
-            __asm__(insn suf " %%cl, %" mod "0\n\tlahf\n\tseto %%al"                               \
-                    : "+r"(d), "=&a"(fl)                                                           \
-                    : "c"(n)                                                                       \
-                    : "cc");                                                                       \
-    } while (0)
-/* All flags go in as well as out: a rotation by a multiple of its width leaves OF alone, and every
- * one leaves SF, ZF, AF and PF. ADD makes OF out of AL's 0 or 1, SAHF loads the rest. */
-#define ROTATE(insn, suf, mod, d, n, fl)                                                           \
-    do {                                                                                           \
-        if (n)                                                                                     \
-            __asm__("addb $127, %%al\n\tsahf\n\t" insn suf " %%cl, %" mod "0\n\tlahf\n\tseto %%al" \
+            __asm__(RV_FLAGS_IN insn suf " %%cl, %" mod "0\n\tlahf\n\tseto %%al"                   \
                     : "+r"(d), "+a"(fl)                                                            \
                     : "c"(n)                                                                       \
                     : "cc");                                                                       \
     } while (0)
 
-#define DEFINE_SHIFT(name, insn, HOW, bits, suf, mod)                                              \
+#define DEFINE_SHIFT(name, insn, bits, suf, mod)                                                   \
     OP name##bits##_r_i ARGS {                                                                     \
         uint##bits##_t d = GET##bits(i->r1);                                                       \
         uint8_t n = (uint8_t)i->imm;                                                               \
         uint16_t fl = c->fl;                                                                       \
-        HOW(insn, suf, mod, d, n, fl);                                                             \
+        SHIFT(insn, suf, mod, d, n, fl);                                                           \
         c->fl = fl;                                                                                \
         PUT##bits(i->r1, d);                                                                       \
         rv_next(c, i);                                                                             \
@@ -220,31 +211,31 @@ const rv_op rv_unary_ops[RV_UNARIES][2][4] = {
         uint##bits##_t d = GET##bits(i->r1);                                                       \
         uint8_t n = (uint8_t)(c->x.gpr[RV_RCX] & ((bits) == 64 ? 63 : 31));                        \
         uint16_t fl = c->fl;                                                                       \
-        HOW(insn, suf, mod, d, n, fl);                                                             \
+        SHIFT(insn, suf, mod, d, n, fl);                                                           \
         c->fl = fl;                                                                                \
         PUT##bits(i->r1, d);                                                                       \
         rv_next(c, i);                                                                             \
     }                                                                                              \
     OP name##bits##_m_i ARGS {                                                                     \
         uint8_t n = (uint8_t)i->imm;                                                               \
-        RMW(bits, HOW(insn, suf, mod, d, n, fl));                                                  \
+        RMW(bits, SHIFT(insn, suf, mod, d, n, fl));                                                \
     }                                                                                              \
     OP name##bits##_m_c ARGS {                                                                     \
         uint8_t n = (uint8_t)(c->x.gpr[RV_RCX] & ((bits) == 64 ? 63 : 31));                        \
-        RMW(bits, HOW(insn, suf, mod, d, n, fl));                                                  \
+        RMW(bits, SHIFT(insn, suf, mod, d, n, fl));                                                \
     }
-#define DEFINE_SHIFTS(name, insn, HOW)                                                             \
-    DEFINE_SHIFT(name, insn, HOW, 8, "b", "b")                                                     \
-    DEFINE_SHIFT(name, insn, HOW, 16, "w", "w")                                                    \
-    DEFINE_SHIFT(name, insn, HOW, 32, "l", "k")                                                    \
-    DEFINE_SHIFT(name, insn, HOW, 64, "q", "q")
-DEFINE_SHIFTS(rol, "rol", ROTATE)
-DEFINE_SHIFTS(ror, "ror", ROTATE)
-DEFINE_SHIFTS(rcl, "rcl", ROTATE)
-DEFINE_SHIFTS(rcr, "rcr", ROTATE)
-DEFINE_SHIFTS(shl, "shl", SHIFT)
-DEFINE_SHIFTS(shr, "shr", SHIFT)
-DEFINE_SHIFTS(sar, "sar", SHIFT)
+#define DEFINE_SHIFTS(name, insn)                                                                  \
+    DEFINE_SHIFT(name, insn, 8, "b", "b")                                                          \
+    DEFINE_SHIFT(name, insn, 16, "w", "w")                                                         \
+    DEFINE_SHIFT(name, insn, 32, "l", "k")                                                         \
+    DEFINE_SHIFT(name, insn, 64, "q", "q")
+DEFINE_SHIFTS(rol, "rol")
+DEFINE_SHIFTS(ror, "ror")
+DEFINE_SHIFTS(rcl, "rcl")
+DEFINE_SHIFTS(rcr, "rcr")
+DEFINE_SHIFTS(shl, "shl")
+DEFINE_SHIFTS(shr, "shr")
+DEFINE_SHIFTS(sar, "sar")
 
 #define SHIFT_FORMS(name)                                                                          \
     {                                                                                              \
@@ -273,18 +264,18 @@ const rv_op rv_shift_ops[RV_SHIFTS][2][2][4] = {
         uint16_t fl = c->fl;                                                                       \
         if (n) {                                                                                   \
             if (size == 2)                                                                         \
-                __asm__(insn "w %%cl, %w3, %w0\n\tlahf\n\tseto %%al"                               \
-                        : "+r"(d), "=&a"(fl)                                                       \
+                __asm__(RV_FLAGS_IN insn "w %%cl, %w3, %w0\n\tlahf\n\tseto %%al"                   \
+                        : "+r"(d), "+&a"(fl)                                                       \
                         : "c"(n), "r"(s)                                                           \
                         : "cc");                                                                   \
             else if (size == 4)                                                                    \
-                __asm__(insn "l %%cl, %k3, %k0\n\tlahf\n\tseto %%al"                               \
-                        : "+r"(d), "=&a"(fl)                                                       \
+                __asm__(RV_FLAGS_IN insn "l %%cl, %k3, %k0\n\tlahf\n\tseto %%al"                   \
+                        : "+r"(d), "+&a"(fl)                                                       \
                         : "c"(n), "r"(s)                                                           \
                         : "cc");                                                                   \
             else                                                                                   \
-                __asm__(insn "q %%cl, %q3, %q0\n\tlahf\n\tseto %%al"                               \
-                        : "+r"(d), "=&a"(fl)                                                       \
+                __asm__(RV_FLAGS_IN insn "q %%cl, %q3, %q0\n\tlahf\n\tseto %%al"                   \
+                        : "+r"(d), "+&a"(fl)                                                       \
                         : "c"(n), "r"(s)                                                           \
                         : "cc");                                                                   \
         }                                                                                          \
@@ -298,13 +289,18 @@ const rv_op rv_shift_ops[RV_SHIFTS][2][2][4] = {
 DEFINE_SHXD(shld, "shld")
 DEFINE_SHXD(shrd, "shrd")
 
-/* ---- multiplication ---- */
+/* ---- multiplication: the undefined flags are what the host makes of the guest's ---- */
 
+#define IMUL(suf, mod, d, s, fl)                                                                   \
+    __asm__(RV_FLAGS_IN "imul" suf " %" mod "2, %" mod "0\n\tlahf\n\tseto %%al"                    \
+            : "+r"(d), "+&a"(fl)                                                                   \
+            : "r"(s)                                                                               \
+            : "cc")
 #define DEFINE_IMUL(bits, suf, mod)                                                                \
     OP imul2_##bits##_r ARGS {                                                                     \
         uint##bits##_t d = GET##bits(i->r1), s = GET##bits(i->r2);                                 \
         uint16_t fl = c->fl;                                                                       \
-        ALU_PLAIN("imul", suf, mod, d, s, fl);                                                     \
+        IMUL(suf, mod, d, s, fl);                                                                  \
         c->fl = fl;                                                                                \
         PUT##bits(i->r1, d);                                                                       \
         rv_next(c, i);                                                                             \
@@ -313,7 +309,7 @@ DEFINE_SHXD(shrd, "shrd")
         uint##bits##_t s = rv_load##bits(c, i, rv_ea(c, i, (bits) / 8, false));                    \
         uint##bits##_t d = GET##bits(i->r1);                                                       \
         uint16_t fl = c->fl;                                                                       \
-        ALU_PLAIN("imul", suf, mod, d, s, fl);                                                     \
+        IMUL(suf, mod, d, s, fl);                                                                  \
         c->fl = fl;                                                                                \
         PUT##bits(i->r1, d);                                                                       \
         rv_next(c, i);                                                                             \
@@ -321,7 +317,7 @@ DEFINE_SHXD(shrd, "shrd")
     OP imul3_##bits##_r ARGS {                                                                     \
         uint##bits##_t d = (uint##bits##_t)i->imm, s = GET##bits(i->r2);                           \
         uint16_t fl = c->fl;                                                                       \
-        ALU_PLAIN("imul", suf, mod, d, s, fl);                                                     \
+        IMUL(suf, mod, d, s, fl);                                                                  \
         c->fl = fl;                                                                                \
         PUT##bits(i->r1, d);                                                                       \
         rv_next(c, i);                                                                             \
@@ -330,7 +326,7 @@ DEFINE_SHXD(shrd, "shrd")
         uint##bits##_t s = rv_load##bits(c, i, rv_ea(c, i, (bits) / 8, false));                    \
         uint##bits##_t d = (uint##bits##_t)i->imm;                                                 \
         uint16_t fl = c->fl;                                                                       \
-        ALU_PLAIN("imul", suf, mod, d, s, fl);                                                     \
+        IMUL(suf, mod, d, s, fl);                                                                  \
         c->fl = fl;                                                                                \
         PUT##bits(i->r1, d);                                                                       \
         rv_next(c, i);                                                                             \
@@ -349,43 +345,24 @@ static uint64_t operand(struct rv_interp *c, const struct rv_insn *i) {
                  : rv_load(c, i, rv_ea(c, i, i->size, false), i->size);
 }
 
+#define WIDE(insn, suf, mod)                                                                       \
+    __asm__(RV_FLAGS_IN "movq %3, %%rax\n\t" insn suf " %" mod "4\n\tmovq %%rax, %1\n\t"           \
+                        "lahf\n\tseto %%al"                                                        \
+            : "+&a"(fl), "=&r"(lo), "+&d"(hi)                                                      \
+            : "r"(*rax), "r"(s)                                                                    \
+            : "cc")
 #define WIDE_MUL(insn)                                                                             \
     uint64_t s = operand(c, i), *rax = &c->x.gpr[RV_RAX], *rdx = &c->x.gpr[RV_RDX];                \
-    uint64_t lo = *rax, hi = 0;                                                                    \
-    uint64_t of;                                                                                   \
+    uint64_t fl = c->fl, lo, hi = *rdx;                                                            \
     switch (i->size) {                                                                             \
-    case 1:                                                                                        \
-        __asm__(insn "b %b3\n\tmovw %%ax, %w1\n\tlahf\n\tseto %%al"                                \
-                : "+a"(lo), "=&r"(hi), "=r"(of)                                                    \
-                : "r"(s)                                                                           \
-                : "cc");                                                                           \
-        *(uint16_t *)rax = (uint16_t)hi;                                                           \
-        break;                                                                                     \
-    case 2:                                                                                        \
-        __asm__(insn "w %w3\n\tmovw %%ax, %w2\n\tlahf\n\tseto %%al"                                \
-                : "+a"(lo), "=&d"(hi), "=&r"(of)                                                   \
-                : "r"(s)                                                                           \
-                : "cc");                                                                           \
-        *(uint16_t *)rax = (uint16_t)of;                                                           \
-        *(uint16_t *)rdx = (uint16_t)hi;                                                           \
-        break;                                                                                     \
-    case 4:                                                                                        \
-        __asm__(insn "l %k3\n\tmovl %%eax, %k2\n\tlahf\n\tseto %%al"                               \
-                : "+a"(lo), "=&d"(hi), "=&r"(of)                                                   \
-                : "r"(s)                                                                           \
-                : "cc");                                                                           \
-        *rax = (uint32_t)of;                                                                       \
-        *rdx = (uint32_t)hi;                                                                       \
-        break;                                                                                     \
-    default:                                                                                       \
-        __asm__(insn "q %q3\n\tmovq %%rax, %q2\n\tlahf\n\tseto %%al"                               \
-                : "+a"(lo), "=&d"(hi), "=&r"(of)                                                   \
-                : "r"(s)                                                                           \
-                : "cc");                                                                           \
-        *rax = of;                                                                                 \
-        *rdx = hi;                                                                                 \
+    case 1: WIDE(insn, "b", "b"); break;                                                           \
+    case 2: WIDE(insn, "w", "w"); break;                                                           \
+    case 4: WIDE(insn, "l", "k"); break;                                                           \
+    default: WIDE(insn, "q", "q");                                                                 \
     }                                                                                              \
-    c->fl = (uint16_t)lo;                                                                          \
+    c->fl = (uint16_t)fl;                                                                          \
+    *rax = lo; /* as the host writes them: all, or the lower 16 bits */                            \
+    *rdx = hi;                                                                                     \
     rv_next(c, i)
 
 RV_OP(mul) { WIDE_MUL("mul"); }

@@ -338,41 +338,37 @@ static uint64_t source(struct rv_interp *c, const struct rv_insn *i) {
                  : rv_load(c, i, rv_ea(c, i, i->size, false), i->size);
 }
 
-/* With a zero source only ZF is set and the destination stays: what processors of both vendors do.
- * The flags besides ZF are undefined; these are the host's. */
+/* The undefined flags of all four are what the host makes of the guest's. */
+#define SCAN(insn, suffix, reg)                                                                    \
+    __asm__(RV_FLAGS_IN insn suffix " %" reg "2, %" reg "0\n\tlahf\n\tseto %%al"                   \
+            : "+&r"(d), "+&a"(fl)                                                                  \
+            : "r"(s)                                                                               \
+            : "cc")
 #define BIT_SCAN(insn)                                                                             \
     uint64_t s = source(c, i), d = rv_reg_get(c, i->r1, i->size);                                  \
-    uint16_t fl;                                                                                   \
+    uint16_t fl = c->fl;                                                                           \
     if (i->size == 2)                                                                              \
-        __asm__(insn "w %w2, %w0\n\tlahf\n\tseto %%al" : "+r"(d), "=&a"(fl) : "r"(s) : "cc");      \
+        SCAN(insn, "w", "w");                                                                      \
     else if (i->size == 4)                                                                         \
-        __asm__(insn "l %k2, %k0\n\tlahf\n\tseto %%al" : "+r"(d), "=&a"(fl) : "r"(s) : "cc");      \
+        SCAN(insn, "l", "k");                                                                      \
     else                                                                                           \
-        __asm__(insn "q %q2, %q0\n\tlahf\n\tseto %%al" : "+r"(d), "=&a"(fl) : "r"(s) : "cc");      \
-    c->fl = fl;                                                                                    \
+        SCAN(insn, "q", "q");                                                                      \
+    c->fl = fl
+
+/* With a zero source only ZF is set and the destination stays: what processors of both vendors do.
+ */
+#define SCAN_BITS(insn)                                                                            \
+    BIT_SCAN(insn);                                                                                \
     if (s) rv_reg_set(c, i->r1, i->size, d);                                                       \
     rv_next(c, i)
 
-RV_OP(bsf) { BIT_SCAN("bsf"); }
-RV_OP(bsr) { BIT_SCAN("bsr"); }
+RV_OP(bsf) { SCAN_BITS("bsf"); }
+RV_OP(bsr) { SCAN_BITS("bsr"); }
 
-/* Unlike these, LZCNT and TZCNT always write. The flags besides CF and ZF are undefined; they are
- * what the host makes of the guest's. Offered only where the host has both (rv_profile_lacks). */
-#define ZERO_COUNT(insn, suffix, reg)                                                              \
-    __asm__("addb $127, %%al\n\tsahf\n\t" insn suffix " %" reg "2, %" reg "0\n\tlahf\n\tseto %%al" \
-            : "=&r"(d), "+&a"(fl)                                                                  \
-            : "r"(s)                                                                               \
-            : "cc")
+/* Unlike these, LZCNT and TZCNT always write. Offered only where the host has both
+ * (rv_profile_lacks). */
 #define COUNT_ZEROES(insn)                                                                         \
-    uint64_t s = source(c, i), d;                                                                  \
-    uint16_t fl = c->fl;                                                                           \
-    if (i->size == 2)                                                                              \
-        ZERO_COUNT(insn, "w", "w");                                                                \
-    else if (i->size == 4)                                                                         \
-        ZERO_COUNT(insn, "l", "k");                                                                \
-    else                                                                                           \
-        ZERO_COUNT(insn, "q", "q");                                                                \
-    c->fl = fl;                                                                                    \
+    BIT_SCAN(insn);                                                                                \
     rv_reg_set(c, i->r1, i->size, d);                                                              \
     rv_next(c, i)
 
