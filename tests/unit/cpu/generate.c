@@ -498,6 +498,15 @@ static void aim(struct or_random *r, struct or_case *k) {
     }
 }
 
+/* Gives a register another value, after the explicit operand was aimed with it. */
+static void change(struct or_case *k, int reg, uint64_t value) {
+    const ZydisDecodedOperandMem *m = &k->memory->mem;
+    uint64_t times = (number(m->base) == reg) + (number(m->index) == reg ? m->scale : 0u);
+    k->target += times * (value - k->in.gpr[reg]);
+    if (k->z.address_width == 32) k->target = (uint32_t)k->target;
+    k->in.gpr[reg] = value;
+}
+
 /* Registers that hidden operands point with, and the few that would go far astray. */
 static void implied(struct or_random *r, struct or_case *k) {
     uint64_t *gpr = k->in.gpr;
@@ -638,9 +647,9 @@ static void special_cases(struct or_random *r, struct or_case *k) {
     case ZYDIS_MNEMONIC_XSAVE64:
     case ZYDIS_MNEMONIC_XRSTOR:
     case ZYDIS_MNEMONIC_XRSTOR64:
-        gpr[0] = pick(r, k->profile->v3 ? 8 : 4);
-        gpr[2] = 0;
-        if (k->target >= OR_DATA && k->target + 832 <= OR_DATA + OR_WINDOW)
+        change(k, 0, pick(r, k->profile->v3 ? 8 : 4));
+        change(k, 2, 0);
+        if (k->target - OR_DATA <= OR_WINDOW - 832)
             xsave_area(r, k, k->mem + (k->target - OR_DATA));
         break;
     case ZYDIS_MNEMONIC_FXRSTOR:

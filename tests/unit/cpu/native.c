@@ -145,6 +145,10 @@ int or_native_init(struct rv_err *err) {
     close(fd);
     if (n.code == MAP_FAILED || code != (void *)OR_CODE)
         return rv_fail_errno(err, RV_E_HOST, "mapping the code page");
+    /* Empty here, and in guests that are compared with this one. */
+    void *far = mmap((void *)OR_FAR, RV_PAGE_SIZE, PROT_READ | PROT_EXEC,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    if (far != (void *)OR_FAR) return rv_fail_errno(err, RV_E_HOST, "mapping the second code page");
     n.stack = malloc(STACK_SIZE);
     if (!n.stack) return rv_fail(err, RV_E_HOST, "no memory for a signal stack");
     stack_t ss = {.ss_sp = n.stack, .ss_size = STACK_SIZE};
@@ -161,6 +165,7 @@ void or_native_release(void) {
     free(n.stack);
     munmap((void *)OR_DATA, OR_WINDOW);
     munmap((void *)OR_CODE, RV_PAGE_SIZE);
+    munmap((void *)OR_FAR, RV_PAGE_SIZE);
     munmap(n.code, RV_PAGE_SIZE);
     memset(&n, 0, sizeof n);
 }

@@ -64,6 +64,14 @@ int or_guest_init(const struct rv_profile *profile, struct rv_err *err);
 void or_guest_release(void);
 void or_guest_run(const struct or_case *k, struct or_outcome *o);
 
+/* amd.c */
+bool or_on_amd(void);
+/* Whether this is something that AMD's processors do in a way of their own. */
+bool or_amd_differs(const struct or_case *k, const struct or_outcome *native,
+                    const struct or_outcome *guest);
+/* Takes out of what a fault left what they leave in a way of their own. */
+void or_amd_alike(const struct or_case *k, struct or_outcome *o);
+
 /* generate.c */
 struct or_random {
     uint64_t s;
