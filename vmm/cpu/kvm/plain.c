@@ -271,10 +271,6 @@ static bool known(struct look *l) {
         /* A bit offset in a register reaches beyond the operand. */
         if (is_mem(&l->op[0]) && l->op[1].type == ZYDIS_OPERAND_TYPE_REGISTER) return false;
         return operands(l, false);
-    case ZYDIS_MNEMONIC_DIV:
-    case ZYDIS_MNEMONIC_IDIV:
-        /* Their #DE needs the empty IDT, whose limit real mode need not respect. */
-        return (l->k->x.cr0 & RV_CR0_PE) && operands(l, false);
     case ZYDIS_MNEMONIC_PUSH: return stack(l, true) && operands(l, false);
     case ZYDIS_MNEMONIC_POP: return !is_mem(&l->op[0]) && stack(l, false);
     case ZYDIS_MNEMONIC_CALL: return branch(l) && stack(l, true) && operands(l, false);
