@@ -204,6 +204,51 @@ Test(watch, string_instructions_count_once) {
     finish(&b);
 }
 
+/* Element by element, long enough to come back to the dispatcher in the middle. */
+Test(watch, long_string_instructions_are_told_when_they_retire) {
+    /* mov edi, DATA + 29999; mov ecx, 30000; std; rep stosb; nop; nop; hlt */
+    static const uint8_t code[] = {0xbf, 0x2f, 0x75, 2,    0,    0xb9, 0x30, 0x75,
+                                   0,    0,    0xfd, 0xf3, 0xaa, 0x90, 0x90, 0xf4};
+    struct bench b;
+    start(&b, code, sizeof code);
+    struct rv_watchpoint p = {.addr = DATA + 29990, .len = 1, .access = RV_WATCH_WRITE};
+    watch(&b, &p, 1);
+    b.stop_at = 1;
+    cr_assert_eq(run(&b, 1000), RV_RUN_WATCHED);
+    cr_assert_eq(b.hits, 1);
+    cr_assert_eq(b.hit[0].before.icount, 3);
+    cr_assert_eq(b.hit[0].after.icount, 4);
+    cr_assert_eq(b.seen[0].gpr[RV_RCX], 0);
+    cr_assert_eq(state(&b).icount, 4);
+    cr_assert_eq(run(&b, 1000), RV_RUN_HALTED);
+    finish(&b);
+}
+
+/* The segment's limit ends it, and the handler halts. */
+Test(watch, string_instructions_that_fault_are_told_at_the_handler) {
+    /* mov edi, DATA; mov ecx, 30000; rep stosb */
+    static const uint8_t code[] = {0xbf, 0, 0, 2, 0, 0xb9, 0x30, 0x75, 0, 0, 0xf3, 0xaa};
+    struct bench b;
+    start(&b, code, sizeof code);
+    memcpy(b.ram.host + IDT + 8 * RV_VEC_GP, b.ram.host + IDT + 8 * RV_VEC_UD, 8);
+    b.ram.host[HANDLER] = 0xf4;
+    struct rv_x86 x = state(&b);
+    struct rv_err err = {0};
+    x.seg[RV_ES].limit = DATA + 20000;
+    x.seg[RV_ES].attr &= (uint16_t)~RV_SEG_G;
+    cr_assert_eq(b.e->ops->set(b.e, &x, &err), 0);
+    struct rv_watchpoint p = {.addr = DATA + 10, .len = 1, .access = RV_WATCH_WRITE};
+    watch(&b, &p, 1);
+    cr_assert_eq(run(&b, 1000), RV_RUN_HALTED);
+    cr_assert_eq(b.hits, 1);
+    cr_assert_eq(b.hit[0].before.icount, 2);
+    cr_assert_eq(b.hit[0].before.delivered, 0);
+    cr_assert_eq(b.hit[0].after.icount, 2);
+    cr_assert_eq(b.hit[0].after.delivered, 1);
+    cr_assert_eq(b.seen[0].rip, HANDLER);
+    finish(&b);
+}
+
 /* ud2; hlt, and in the handler: pop eax; add eax, 2; push eax; iret */
 static const uint8_t faulting[] = {0x0f, 0x0b, 0xf4};
 static const uint8_t handler[] = {0x58, 0x83, 0xc0, 0x02, 0x50, 0xcf};

@@ -120,20 +120,20 @@ static void learn_hits(const char *path) {
     rv_replay_free(r);
 }
 
-/* Physical address of what the stack pointer points to, at a place that the timeline stands at. */
-static bool stack_word(struct rv_timeline *t, uint64_t *pa) {
+/* Physical addresses of what the stack pointer points to, and of the page-table entry that says so,
+ * at a place that the timeline stands at. */
+static bool stack_word(struct rv_timeline *t, uint64_t *word, uint64_t *leaf) {
     struct rv_machine *m = rv_timeline_machine(t);
     struct rv_x86 x;
     registers(m, &x);
     if (!(x.efer & RV_EFER_LMA)) return false;
     uint64_t table = x.cr3 & 0x000ffffffffff000ull, entry = 0, va = x.gpr[RV_RSP] & ~7ull;
     for (unsigned shift = 39;; shift -= 9) {
-        if (!rv_ram_read(rv_machine_ram(m), table + (va >> shift & 511) * 8, &entry, 8) ||
-            !(entry & 1))
-            return false;
+        *leaf = table + (va >> shift & 511) * 8;
+        if (!rv_ram_read(rv_machine_ram(m), *leaf, &entry, 8) || !(entry & 1)) return false;
         table = entry & 0x000ffffffffff000ull;
         if (shift == 12 || (shift < 39 && (entry & 0x80))) {
-            *pa = (table & ~((1ull << shift) - 1)) | (va & ((1ull << shift) - 1));
+            *word = (table & ~((1ull << shift) - 1)) | (va & ((1ull << shift) - 1));
             return true;
         }
     }
@@ -210,8 +210,15 @@ static void search(void) {
         return;
     }
     const struct rv_watch_hit *want = &hits[k].v[forward ? i : i - 1];
-    expect(a.at == RV_AT_HIT && a.hit.rip == want->rip, "run");
-    expect(rv_moment_same(rv_timeline_now(t), forward ? want->after : want->before), "run");
+    struct rv_moment to = forward ? want->after : want->before;
+    char what[200];
+    snprintf(what, sizeof what,
+             "run %s from %" PRIu64 ".%u for %s at %#" PRIx64 " to %" PRIu64 ".%u (RIP %#" PRIx64
+             "; arrival %d, RIP %#" PRIx64 ")",
+             forward ? "on" : "back", from.icount, from.delivered, exec ? "execution" : "a write",
+             points[k].addr, to.icount, to.delivered, want->rip, (int)a.at, a.hit.rip);
+    expect(a.at == RV_AT_HIT && a.hit.rip == want->rip && rv_moment_same(rv_timeline_now(t), to),
+           what);
 }
 
 int main(int argc, char **argv) {
@@ -231,11 +238,11 @@ int main(int argc, char **argv) {
         const struct place *p = &places[PLACES / 3 + rnd(2 * PLACES / 3)];
         points[i] =
             (struct rv_watchpoint){.addr = p->next[0].rip, .len = 1, .access = RV_WATCH_EXEC};
-        uint64_t pa;
+        uint64_t word, leaf;
         seek(p->next[0].at);
-        if (i >= POINTS / 2 && stack_word(t, &pa) && pa < RV_RAM_LOW_LIMIT)
+        if (i >= POINTS / 2 && stack_word(t, &word, &leaf) && word < RV_RAM_LOW_LIMIT)
             points[i] = (struct rv_watchpoint){
-                .addr = pa, .len = 8, .access = RV_WATCH_WRITE, .physical = true};
+                .addr = i % 2 ? leaf : word, .len = 8, .access = RV_WATCH_WRITE, .physical = true};
     }
     learn_hits(argv[1]);
     struct timespec a, b;

@@ -187,6 +187,7 @@ struct rv_watching {
     struct rv_moment reported; /* the arrival at an instruction that the host was told of last */
     rv_icount taken_at;        /* `taken` exceptions and interrupts were delivered at it */
     uint32_t taken;
+    bool pending;        /* an instruction that made accesses, its own or its fetch's, goes on */
     unsigned seen_count; /* accesses of the current instruction, and of deliveries since the last;
                             those beyond the room are dropped */
     struct rv_watch_hit seen[RV_WATCH_SEEN];

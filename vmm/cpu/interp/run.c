@@ -126,7 +126,7 @@ static void take(struct rv_interp *c, struct rv_fault f, uint64_t insn_rip, bool
         rv_deliver(c, c->pending.vector, c->pending.has_error, c->pending.error, soft,
                    c->pending.external);
     }
-    c->delivering = false;
+    c->delivering = c->w.pending = false;
     c->on_fault = outer;
     if (!c->shutdown) rv_watch_took(c, &c->pending, rip);
     rv_leave(c);
@@ -152,12 +152,14 @@ static void take_debug(struct rv_interp *c, uint64_t dr6) {
     take(c, (struct rv_fault){.vector = RV_VEC_DB}, 0, false);
 }
 
-/* What a delivery leads to: a run reason, or -1 to go on. */
+/* What a delivery leads to: a run reason, or -1 to go on. Its accesses, and those of what it cut
+ * short, are told before anything else happens. */
 static int delivered(struct rv_interp *c) {
     if (c->shutdown) return RV_RUN_TRIPLE_FAULT;
-    if (rv_likely(!c->w.delivery_stop)) return -1;
+    bool stop = c->w.delivery_stop;
     c->w.delivery_stop = false;
-    return RV_RUN_WATCH;
+    if (!stop && c->w.seen_count && !c->w.pending) stop = rv_watch_report(c);
+    return stop ? RV_RUN_WATCH : -1;
 }
 
 /* Looks at everything that may happen between two instructions. A run reason, or -1 to go on. */
@@ -166,6 +168,7 @@ static int boundary(struct rv_interp *c) {
     atomic_store(&c->leave, false);
     int r = delivered(c);
     if (r >= 0) return r;
+    if (c->w.pending) c->alone = true; /* so that its accesses are told when it retires */
     if (atomic_load(&c->kicked)) {
         if (!c->partial || c->stuck >= STUCK_LIMIT) {
             atomic_store(&c->kicked, false);
@@ -213,7 +216,6 @@ static int boundary(struct rv_interp *c) {
             if (r >= 0) return r;
         }
     }
-    if (c->w.seen_count && rv_watch_report(c)) return RV_RUN_WATCH;
     c->step = c->watching || shadowed(c) || (x->rflags & RV_FL_RF) || c->w.every;
     if (c->step) rv_leave(c);
     return -1;
@@ -261,6 +263,7 @@ static void after_leaving(struct rv_interp *c, enum leave_how how) {
     case BY_WATCH: c->w.stop = true; break;
     case BY_RESTART:
         c->partial = true;
+        c->w.pending = c->w.seen_count;
         /* A trap between two elements; RF shows that the instruction goes on (SDM 3B 18.3.1.1). */
         if (c->x.pending_db)
             c->x.rflags |= RV_FL_RF;
@@ -348,7 +351,7 @@ static __attribute__((noinline)) int run_blocks(struct rv_interp *c, rv_icount u
             /* INT n has retired when it is delivered. */
             bool stop = c->w.delivery_stop;
             c->w.delivery_stop = false;
-            if (c->w.seen_count) stop |= rv_watch_report(c);
+            if (c->w.seen_count && !c->w.pending) stop |= rv_watch_report(c);
             return stop ? RV_RUN_WATCHED : RV_RUN_UNTIL;
         }
         if (rv_unlikely(atomic_load_explicit(&c->leave, memory_order_relaxed))) {

@@ -74,14 +74,14 @@ void rv_watch_set(struct rv_interp *c, const struct rv_watch *w) {
     if (c->w.exec) forget_touched(c, w);
     if (c->w.data) rv_mmu_flush(c);
     c->w.seen_count = 0;
-    c->w.delivery_stop = c->w.flow_stop = false;
+    c->w.pending = c->w.delivery_stop = c->w.flow_stop = false;
 }
 
 void rv_watch_reset(struct rv_interp *c) {
     c->w.taken_at = RV_NEVER;
     c->w.reported.icount = RV_NEVER;
     c->w.seen_count = 0;
-    c->w.stop = c->w.delivery_stop = c->w.flow_stop = false;
+    c->w.pending = c->w.stop = c->w.delivery_stop = c->w.flow_stop = false;
 }
 
 unsigned rv_watch_cut(const struct rv_interp *c, uint64_t va, uint64_t pa,
@@ -211,7 +211,7 @@ void rv_watch_note(struct rv_interp *c, const struct rv_insn *i, uint64_t va, ui
         if (!overlaps(p, p->physical ? pa : va, size)) continue;
         rv_alone(c, i);
         /* A fetch: the instruction that follows is the one that made it. */
-        if (!i && !c->delivering) c->alone = true;
+        if (!i && !c->delivering) c->alone = c->w.pending = true;
         rv_leave(c);
         if (c->w.seen_count == RV_WATCH_SEEN) return;
         c->w.seen[c->w.seen_count++] = (struct rv_watch_hit){.access = access,
@@ -238,6 +238,7 @@ bool rv_watch_report(struct rv_interp *c) {
     bool stop = false;
     unsigned n = c->w.seen_count;
     c->w.seen_count = 0;
+    c->w.pending = false;
     for (unsigned k = 0; k < n; k++) {
         c->w.seen[k].after = rv_watch_now(c);
         stop |= c->w.watch->hit(c->w.watch->ctx, &c->w.seen[k]);
