@@ -24,4 +24,11 @@ bool rv_vex_aligned(ZydisMnemonic m);
 /* Byte offset of a general register operand (AH..BH included), for struct rv_insn. */
 uint16_t rv_decode_gpr(ZydisRegister reg);
 
+/* A segment register's number; RV_DS when it is none. */
+unsigned rv_decode_sreg(ZydisRegister reg);
+
+/* Fills in the operation and what it needs to know; out has the sizes and the memory operand
+ * already. op stays NULL when the profile does not offer the instruction. */
+void rv_decode_choose(struct rv_interp *c, const struct rv_decode *d, struct rv_insn *out);
+
 #endif
