@@ -187,6 +187,20 @@ def test_for_machines(folder):
     assert lines(retro("verify", "--json", out))[-1]["whole"]
     assert replays(out)["instructions"] == known["instructions"]
 
+    retro("record", "-q", "--force", "--no-embed", "-o", trace, "-k", image("real"), "-t", "60")
+    known = info(trace)
+    events = sum(known["events"].values())
+    with open(trace, "r+b") as f:  # no image is in it: its middle is in a chunk of events
+        f.seek(os.path.getsize(trace) // 2)
+        old = f.read(1)
+        f.seek(-1, os.SEEK_CUR)
+        f.write(bytes([old[0] ^ 0xff]))
+    saved, = lines(retro("salvage", "--json", "--force", "-o", out, trace))
+    kept = saved["kept"]["events"]
+    assert not saved["whole"] and saved["damage"] and kept < events, saved
+    assert kept + saved["lost"]["events"] == events, (saved, events)
+    assert sum(info(out)["events"].values()) == kept, saved
+
 
 def test_signals_seal(folder):
     for number, stop in ((signal.SIGINT, "interrupt"), (signal.SIGTERM, "terminate")):
