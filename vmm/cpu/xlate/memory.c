@@ -79,8 +79,8 @@ static unsigned offset_in(struct rv_translation *t, unsigned dst, bool cut) {
     return dst;
 }
 
-void rv_offset(struct rv_translation *t, unsigned dst) {
-    unsigned r = offset_in(t, dst, t->i->asize == 4);
+void rv_offset(struct rv_translation *t, unsigned dst, bool cut) {
+    unsigned r = offset_in(t, dst, cut);
     if (r != dst) rv_emit_lea(&t->e, dst, rv_mem(r, 0));
 }
 

@@ -145,19 +145,14 @@ static void lea(struct rv_translation *t) {
     const struct rv_insn *i = t->i;
     unsigned n = rv_gpr_number(i->r1);
     if (i->size == 2) {
-        rv_offset(t, H10);
+        rv_offset(t, H10, i->asize == 4);
         unsigned to = rv_get_gpr(t, n, HCX);
         rv_emit_insn(&t->e, (struct rv_enc){.opsize = true, .opcode = 0x8b}, to, rv_reg(H10));
         set_gpr(t, n, to);
         return;
     }
     unsigned to = rv_xlate_host[n] == HNONE ? H10 : rv_xlate_host[n];
-    if (i->size == 4 && i->asize == 8) {
-        rv_offset(t, H10);
-        rv_emit_insn(&t->e, (struct rv_enc){.opcode = 0x8b}, to, rv_reg(H10));
-    } else {
-        rv_offset(t, to);
-    }
+    rv_offset(t, to, i->size == 4 || i->asize == 4);
     set_gpr(t, n, to);
 }
 

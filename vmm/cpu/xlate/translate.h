@@ -66,8 +66,8 @@ bool rv_operand(struct rv_translation *t, unsigned size, unsigned how, struct rv
 struct rv_rm rv_access(struct rv_translation *t, unsigned va, unsigned size, unsigned how);
 /* The TLB entry for it: its addend to r11, its tag to rcx. */
 void rv_entry(struct rv_translation *t, unsigned va, unsigned how);
-/* LEA: the operand's offset, cut to the address size, to host register dst. */
-void rv_offset(struct rv_translation *t, unsigned dst);
+/* LEA: the operand's offset, or its lower 32 bits, to host register dst. */
+void rv_offset(struct rv_translation *t, unsigned dst, bool cut);
 
 /* ---- stack.c ---- */
 
