@@ -151,12 +151,24 @@ static inline bool rv_tlb_hit(const struct rv_tlbe *e, uint64_t va) {
 
 struct rv_tlb {
     struct rv_tlbe r[RV_TLB_SIZE], w[RV_TLB_SIZE], x[RV_TLB_SIZE];
-    bool used, low; /* it has entries; and in the lower half of a long mode's addresses */
+    uint64_t filled[RV_TLB_SIZE / 64]; /* a bit for each entry that may not be empty */
+    bool low; /* some are of addresses in the lower half of a long mode's */
 };
 static inline void rv_tlb_uses(struct rv_tlb *t, uint64_t va) {
-    t->used = true;
+    unsigned n = va >> RV_PAGE_SHIFT & (RV_TLB_SIZE - 1);
+    t->filled[n / 64] |= 1ull << (n % 64);
     t->low |= !(va >> 63);
 }
+/* The first of those from n on; RV_TLB_SIZE when there is none. */
+static inline unsigned rv_tlb_next(const struct rv_tlb *t, unsigned n) {
+    for (unsigned w = n / 64; w < RV_TLB_SIZE / 64; w++) {
+        uint64_t bits = t->filled[w] & (w == n / 64 ? ~0ull << (n % 64) : ~0ull);
+        if (bits) return w * 64 + (unsigned)__builtin_ctzll(bits);
+    }
+    return RV_TLB_SIZE;
+}
+#define RV_TLB_EACH(t, i)                                                                          \
+    for (unsigned i = rv_tlb_next(t, 0); i < RV_TLB_SIZE; i = rv_tlb_next(t, i + 1))
 
 struct rv_jump {
     uint64_t va;

@@ -32,7 +32,7 @@ int rv_mmu_new(struct rv_interp *c, struct rv_err *err) {
     c->mmu = rv_alloc(sizeof *c->mmu);
     c->mmu->pages = rv_alloc((c->ram->size >> RV_PAGE_SHIFT) * sizeof *c->mmu->pages);
     c->mmu->gen = c->mmu->low_gen = 1;
-    for (unsigned s = 0; s < RV_TLB_SETS; s++) c->tlbs[s].used = true;
+    for (unsigned s = 0; s < RV_TLB_SETS; s++) memset(c->tlbs[s].filled, 0xff, RV_TLB_SIZE / 8);
     rv_mmu_flush(c);
     return 0;
 }
@@ -61,10 +61,9 @@ static void forget_low_tables(struct rv_interp *c) {
 void rv_mmu_flush(struct rv_interp *c) {
     for (unsigned s = 0; s < RV_TLB_SETS; s++) {
         struct rv_tlb *t = &c->tlbs[s];
-        if (!t->used) continue;
-        for (unsigned i = 0; i < RV_TLB_SIZE; i++)
-            t->r[i].tag = t->w[i].tag = t->x[i].tag = rv_tlb_empty(i);
-        t->used = t->low = false;
+        RV_TLB_EACH(t, i) t->r[i].tag = t->w[i].tag = t->x[i].tag = rv_tlb_empty(i);
+        memset(t->filled, 0, sizeof t->filled);
+        t->low = false;
     }
     rv_mmu_dropped(c);
     if (c->hooks) c->hooks->unmapped(c, false);
@@ -88,10 +87,12 @@ static void flush_low(struct rv_interp *c) {
     for (unsigned s = 0; s < RV_TLB_SETS; s++) {
         struct rv_tlb *t = &c->tlbs[s];
         if (!t->low) continue;
-        for (unsigned i = 0; i < RV_TLB_SIZE; i++) {
+        RV_TLB_EACH(t, i) {
             drop_if_low(&t->r[i], i);
             drop_if_low(&t->w[i], i);
             drop_if_low(&t->x[i], i);
+            if (is_low(&t->r[i]) && is_low(&t->w[i]) && is_low(&t->x[i]))
+                t->filled[i / 64] &= ~(1ull << (i % 64));
         }
         t->low = false;
     }
@@ -149,11 +150,9 @@ void rv_mmu_mode(struct rv_interp *c) {
 static void evict_writes(struct rv_interp *c, uint64_t page) {
     uint64_t host = (uint64_t)(uintptr_t)(c->ram->host + (page << RV_PAGE_SHIFT));
     for (unsigned s = 0; s < RV_TLB_SETS; s++) {
-        if (!c->tlbs[s].used) continue;
-        for (unsigned i = 0; i < RV_TLB_SIZE; i++) {
-            struct rv_tlbe *e = &c->tlbs[s].w[i];
-            if (e->addend - e->tag == host) e->tag = rv_tlb_empty(i);
-        }
+        struct rv_tlb *t = &c->tlbs[s];
+        RV_TLB_EACH(t, i)
+            if (t->w[i].addend - t->w[i].tag == host) t->w[i].tag = rv_tlb_empty(i);
     }
     rv_mmu_dropped(c);
 }
@@ -195,7 +194,7 @@ static void leaf_changed(struct rv_interp *c, uint64_t offset, bool low) {
     unsigned first = (unsigned)(offset & 0xfff) >> (wide ? 3 : 2);
     for (unsigned s = 0; s < RV_TLB_SETS; s++) {
         struct rv_tlb *t = &c->tlbs[s];
-        if (low ? !t->low : !t->used) continue;
+        if (low && !t->low) continue;
         for (unsigned i = first; i < RV_TLB_SIZE; i += 1u << bits) {
             if (!low || is_low(&t->r[i])) t->r[i].tag = rv_tlb_empty(i);
             if (!low || is_low(&t->w[i])) t->w[i].tag = rv_tlb_empty(i);

@@ -524,10 +524,10 @@ static void ram_written(void *ctx, uint64_t offset, uint64_t len) {
 /* Pages must be noticed when they are written or fetched from again: drop the cached rights. */
 static void ram_cleaned(void *ctx) {
     struct rv_interp *c = ctx;
-    for (unsigned s = 0; s < RV_TLB_SETS; s++)
-        if (c->tlbs[s].used)
-            for (unsigned i = 0; i < RV_TLB_SIZE; i++)
-                c->tlbs[s].w[i].tag = c->tlbs[s].x[i].tag = rv_tlb_empty(i);
+    for (unsigned s = 0; s < RV_TLB_SETS; s++) {
+        struct rv_tlb *t = &c->tlbs[s];
+        RV_TLB_EACH(t, i) t->w[i].tag = t->x[i].tag = rv_tlb_empty(i);
+    }
     rv_mmu_dropped(c);
     if (c->hooks) c->hooks->unmapped(c, false);
 }
