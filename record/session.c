@@ -1,6 +1,5 @@
 #include "record/session.h"
 
-#include <cpuid.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +8,7 @@
 
 #include "trace-format/effect.h"
 #include "vmm/base/buf.h"
+#include "vmm/base/host_id.h"
 
 struct rv_record {
     struct rv_trace_writer *writer;
@@ -16,40 +16,13 @@ struct rv_record {
     struct rv_machine *machine;
 };
 
-/* The processor that results of undefined flags and of some floating point come from. */
-struct host_cpu {
-    char vendor[13], brand[49];
-    unsigned family, model, stepping;
-};
-
-static void identify_host(struct host_cpu *h) {
-    unsigned a = 0, b = 0, c = 0, d = 0;
-    *h = (struct host_cpu){0};
-    if (__get_cpuid(0, &a, &b, &c, &d)) {
-        memcpy(h->vendor, &b, 4);
-        memcpy(h->vendor + 4, &d, 4);
-        memcpy(h->vendor + 8, &c, 4);
-    }
-    if (__get_cpuid(1, &a, &b, &c, &d)) {
-        h->family = (a >> 8 & 15) + ((a >> 8 & 15) == 15 ? a >> 20 & 255 : 0);
-        h->model = (a >> 4 & 15) | (a >> 12 & 0xf0);
-        h->stepping = a & 15;
-    }
-    for (unsigned leaf = 0; leaf < 3; leaf++)
-        if (__get_cpuid(0x80000002u + leaf, &a, &b, &c, &d)) {
-            unsigned r[4] = {a, b, c, d};
-            memcpy(h->brand + 16 * leaf, r, 16);
-        }
-}
-
 int rv_record_begin(struct rv_record **out, const struct rv_record_config *config,
                     struct rv_nondet *live,
                     struct rv_nondet *(*wrap)(void *ctx, struct rv_nondet *), void *ctx,
                     struct rv_err *err) {
     struct rv_record *r = rv_alloc(sizeof *r);
     const struct rv_machine_config *mc = &config->machine;
-    struct host_cpu host;
-    identify_host(&host);
+    struct rv_host_id host = rv_host_id();
     uint64_t epoch = 0;
     int code = live->ops->query(live, (struct rv_point){0}, RV_SRC_RTC, &epoch, err);
     if (code) {

@@ -8,6 +8,7 @@
 #include "trace-format/clocks.h"
 #include "trace-format/effect.h"
 #include "vmm/base/buf.h"
+#include "vmm/base/host_id.h"
 #include "vmm/landmark.h"
 #include "vmm/machine.h"
 
@@ -23,6 +24,7 @@ struct rv_player {
     uint64_t events;
     uint64_t agreed;     /* position */
     uint64_t cpu_digest; /* the half of a digest that came first */
+    bool of_other_make;  /* recorded by a software engine on a processor of another vendor */
     /* The output event being matched, byte by byte. */
     size_t effect_done;
     struct rv_effect_hash effect_hash;
@@ -102,8 +104,12 @@ static int diverged(struct rv_player *p, struct rv_point at, const struct rv_tra
     describe(p, expected, want, sizeof want);
     return rv_fail(err, RV_E_DIVERGED,
                    "replay diverged at %s %" PRIu64 " (time %" PRIu64
-                   " ns): expected %s, but %s; all agreed up to %s %" PRIu64,
-                   unit(p), position(p, at), at.time, want, came, unit(p), p->agreed);
+                   " ns): expected %s, but %s; all agreed up to %s %" PRIu64 "%s",
+                   unit(p), position(p, at), at.time, want, came, unit(p), p->agreed,
+                   p->of_other_make
+                       ? "; it was recorded on another make of processor, which may leave "
+                         "other undefined flags: replay it on one of that make"
+                       : "");
 }
 
 /* ---- the verbs ---- */
@@ -457,6 +463,8 @@ int rv_player_new(struct rv_player **out, const struct rv_trace_reader *reader,
     p->config = *config;
     rv_trace_reader_state(reader, &p->state);
     p->summary = rv_trace_reader_summary(reader);
+    const char *vendor = rv_trace_reader_header(reader)->host_cpu.vendor;
+    p->of_other_make = !config->by_trap && *vendor && strcmp(vendor, rv_host_id().vendor) != 0;
     p->cursor = rv_trace_cursor_new(reader);
     *out = p;
     return 0;

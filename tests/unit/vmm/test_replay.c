@@ -201,14 +201,17 @@ struct change {
 
 static uint8_t scratch[64];
 
-/* Copies the trace with one event changed, properly sealed: a lie that only replay can find. */
-static void edit(const struct change *ch) {
+/* Copies the trace with one event changed, properly sealed: a lie that only replay can find.
+ * vendor, if not NULL: of the processor that it says it was recorded on. */
+static void edit(const struct change *ch, const char *vendor) {
     struct rv_err err = {0};
     struct rv_trace_reader *r;
     cr_assert_eq(rv_trace_reader_open(&r, trace_path, &err), 0, "%s", err.msg);
     struct rv_trace_writer_options wo = {.flags = RV_TRACE_OVERWRITE};
     struct rv_trace_writer *w;
-    cr_assert_eq(rv_trace_writer_new(&w, edited_path, &wo, rv_trace_reader_header(r), &err), 0);
+    struct rv_trace_header header = *rv_trace_reader_header(r);
+    if (vendor) header.host_cpu.vendor = vendor;
+    cr_assert_eq(rv_trace_writer_new(&w, edited_path, &wo, &header, &err), 0);
     struct rv_trace_hash hash;
     cr_assert_eq(rv_trace_writer_add_blob(w, echo_guest, sizeof echo_guest, &hash, &err), 0);
     struct rv_trace_cursor *c = rv_trace_cursor_new(r);
@@ -274,15 +277,16 @@ static enum edit other_source(struct rv_trace_event *ev) {
     return KEEP;
 }
 
-static void expect_divergence(const struct change *ch, const char *what) {
+static void expect_divergence(const struct change *ch, const char *what, const char *vendor) {
     struct rv_end e;
     struct rv_buf shown = {0};
     struct rv_err err = {0};
-    edit(ch);
+    edit(ch, vendor);
     int code = replay(edited_path, RV_NEVER, &e, &shown, &err);
     rv_buf_release(&shown);
     cr_expect_eq(code, RV_E_DIVERGED, "%s: %d %s", what, code, err.msg);
     cr_expect(strstr(err.msg, "instruction"), "%s: no position in: %s", what, err.msg);
+    cr_expect_eq(!strstr(err.msg, "make of processor"), !vendor, "%s: %s", what, err.msg);
 }
 
 Test(replay, finds_every_change) {
@@ -311,10 +315,16 @@ Test(replay, finds_every_change) {
         {{RV_TRACE_STOP, 0, earlier}, "an earlier end"},
     };
     for (unsigned i = 0; i < RV_COUNT(cases); i++)
-        expect_divergence(&cases[i].change, cases[i].what);
+        expect_divergence(&cases[i].change, cases[i].what, NULL);
 }
 
 Test(replay, another_wall_time_changes_the_digest) {
     record("q");
-    expect_divergence(&(struct change){RV_TRACE_QUERY, 0, other_value}, "another wall time");
+    expect_divergence(&(struct change){RV_TRACE_QUERY, 0, other_value}, "another wall time", NULL);
+}
+
+Test(replay, another_make_of_processor_is_a_hint) {
+    record("hello q");
+    expect_divergence(&(struct change){RV_TRACE_DIGEST, 1, other_value}, "another CPU digest",
+                      "NobodysMaker");
 }
