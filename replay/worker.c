@@ -89,10 +89,7 @@ static struct rv_nondet *wrap(void *ctx, struct rv_nondet *player) {
 
 /* Whether the trace's positions are traps, for want of a count of instructions. */
 static bool counts_traps(const struct rv_trace_reader *reader) {
-    const struct rv_trace_header *h = rv_trace_reader_header(reader);
-    for (size_t i = 0; i < h->option_count; i++)
-        if (strcmp(h->options[i].key, RV_OPTION_BY_TRAP) == 0) return h->options[i].number != 0;
-    return false;
+    return rv_trace_option_number(rv_trace_reader_header(reader), RV_OPTION_BY_TRAP, 0);
 }
 
 int rv_worker_new(struct rv_worker **out, const struct rv_replay_config *config,

@@ -230,9 +230,7 @@ static int check(const struct rv_trace_reader *r, const char *path, struct rv_er
         return rv_fail(err, RV_E_USAGE,
                        "%s is unsealed: its recorder did not finish; run retro salvage first",
                        path);
-    const struct rv_trace_header *h = rv_trace_reader_header(r);
-    for (size_t i = 0; i < h->option_count; i++)
-        if (strcmp(h->options[i].key, RV_OPTION_BY_TRAP) == 0 && h->options[i].number) return 0;
+    if (rv_trace_option_number(rv_trace_reader_header(r), RV_OPTION_BY_TRAP, 0)) return 0;
     return rv_fail(err, RV_E_USAGE, "%s has instructions for positions already: nothing to lift",
                    path);
 }
@@ -250,10 +248,7 @@ int retro_is_by_trap(const char *path, bool *by_trap, struct rv_err *err) {
     struct rv_trace_reader *r;
     int code = rv_trace_reader_open(&r, path, err);
     if (code) return code;
-    const struct rv_trace_header *h = rv_trace_reader_header(r);
-    *by_trap = false;
-    for (size_t i = 0; i < h->option_count; i++)
-        if (strcmp(h->options[i].key, RV_OPTION_BY_TRAP) == 0) *by_trap = h->options[i].number;
+    *by_trap = rv_trace_option_number(rv_trace_reader_header(r), RV_OPTION_BY_TRAP, 0);
     rv_trace_reader_free(r);
     return 0;
 }

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "trace-format/hash.h"
 
@@ -58,6 +59,14 @@ struct rv_trace_header {
     const struct rv_trace_option *options;
     size_t option_count;
 };
+
+/* The number of the option of this name, or fallback when the header has none. */
+static inline uint64_t rv_trace_option_number(const struct rv_trace_header *h, const char *key,
+                                              uint64_t fallback) {
+    for (size_t i = 0; i < h->option_count; i++)
+        if (strcmp(h->options[i].key, key) == 0) return h->options[i].number;
+    return fallback;
+}
 
 /* Why a trace ends. Callers number their own reasons from RV_TRACE_REASON_USER up. */
 enum rv_trace_reason {

@@ -65,9 +65,7 @@ static void images(struct list *l, const struct rv_trace_header *a,
 }
 
 static uint64_t option(const struct rv_trace_header *h, const char *key) {
-    for (size_t i = 0; i < h->option_count; i++)
-        if (strcmp(h->options[i].key, key) == 0) return h->options[i].number;
-    return 0;
+    return rv_trace_option_number(h, key, 0);
 }
 
 static void devices(struct list *l, const struct rv_trace_header *a,
