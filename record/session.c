@@ -44,9 +44,8 @@ int rv_record_begin(struct rv_record **out, const struct rv_record_config *confi
     struct rv_trace_option options[] = {
         {.key = RV_OPTION_DIGEST_EVERY, .number = mc->digest_every},
         {.key = RV_OPTION_BOOT_KIND, .number = mc->boot.kind},
-        /* Only where they say something. */
-        {.key = RV_OPTION_BY_TRAP, .number = 1},
         {.key = RV_OPTION_QUIRKS, .number = mc->quirks},
+        {.key = RV_OPTION_BY_TRAP, .number = 1}, /* only where it is so */
     };
     unsigned n_devices = 0;
     const struct rv_dev_ops *const *models = rv_pc_models(&n_devices);
@@ -75,7 +74,7 @@ int rv_record_begin(struct rv_record **out, const struct rv_record_config *confi
         .devices = devices,
         .device_count = n_devices,
         .options = options,
-        .option_count = RV_COUNT(options) - (mc->by_trap ? 0 : 2),
+        .option_count = RV_COUNT(options) - (mc->by_trap ? 0 : 1),
     };
     if (getrandom(header.trace_id, sizeof header.trace_id, 0) != sizeof header.trace_id)
         memcpy(header.trace_id, &header.created, sizeof header.created);

@@ -98,6 +98,16 @@ static void describe(const struct rv_player *p, const struct rv_trace_event *ev,
     }
 }
 
+/* What may be the reason, to be added to the report. */
+static const char *hint(const struct rv_player *p) {
+    if (!p->of_other_make) return "";
+    return p->config.portable
+               ? "; it was recorded on another make of processor, where sines, logarithms and "
+                 "their like of the x87 may end in other digits: replay it on one of that make"
+               : "; it was recorded on another make of processor, which may leave other undefined "
+                 "flags: replay it on one of that make";
+}
+
 static int diverged(struct rv_player *p, struct rv_point at, const struct rv_trace_event *expected,
                     const char *came, struct rv_err *err) {
     char want[160];
@@ -105,11 +115,7 @@ static int diverged(struct rv_player *p, struct rv_point at, const struct rv_tra
     return rv_fail(err, RV_E_DIVERGED,
                    "replay diverged at %s %" PRIu64 " (time %" PRIu64
                    " ns): expected %s, but %s; all agreed up to %s %" PRIu64 "%s",
-                   unit(p), position(p, at), at.time, want, came, unit(p), p->agreed,
-                   p->of_other_make
-                       ? "; it was recorded on another make of processor, which may leave "
-                         "other undefined flags: replay it on one of that make"
-                       : "");
+                   unit(p), position(p, at), at.time, want, came, unit(p), p->agreed, hint(p));
 }
 
 /* ---- the verbs ---- */

@@ -16,6 +16,7 @@ struct rv_player; /* opaque */
 
 struct rv_player_config {
     bool by_trap;             /* the trace's positions are traps */
+    bool portable;            /* recorded with RV_QUIRK_PORTABLE */
     rv_icount target;         /* stop there with RV_STOP_TARGET; RV_NEVER: play to the end */
     struct rv_nondet *output; /* gets the guest's output through its effect verb; NULL: nobody */
     const _Atomic int *stop_request; /* as in struct rv_live_config; may be NULL */

@@ -77,12 +77,6 @@ static int check_cpu(const struct rv_profile *profile, const char *name, struct 
                    name, profile->name, lacks);
 }
 
-static uint64_t option(const struct rv_trace_header *h, const char *key, uint64_t fallback) {
-    for (size_t i = 0; i < h->option_count; i++)
-        if (strcmp(h->options[i].key, key) == 0) return h->options[i].number;
-    return fallback;
-}
-
 static int build(struct rv_replay *r, const struct rv_replay_config *config,
                  struct rv_nondet *(*wrap)(void *ctx, struct rv_nondet *), void *ctx,
                  struct rv_err *err) {
@@ -95,13 +89,13 @@ static int build(struct rv_replay *r, const struct rv_replay_config *config,
         .engine = config->engine ? config->engine : rv_engine_software(),
         .profile = rv_profile_find(h->cpu_profile),
         .rate = h->rate,
-        .by_trap = option(h, RV_OPTION_BY_TRAP, 0),
-        .quirks = option(h, RV_OPTION_QUIRKS, 0),
+        .by_trap = rv_trace_option_number(h, RV_OPTION_BY_TRAP, 0),
+        .quirks = rv_trace_option_number(h, RV_OPTION_QUIRKS, 0),
         .devices = (unsigned)h->device_count,
-        .digest_every = option(h, RV_OPTION_DIGEST_EVERY, 0),
+        .digest_every = rv_trace_option_number(h, RV_OPTION_DIGEST_EVERY, 0),
         .boot = {.cmdline = h->command_line},
     };
-    uint64_t kind = option(h, RV_OPTION_BOOT_KIND, RV_BOOT_AUTO);
+    uint64_t kind = rv_trace_option_number(h, RV_OPTION_BOOT_KIND, RV_BOOT_AUTO);
     if (kind > RV_BOOT_FLAT || (mc.by_trap && mc.rate != RV_RATE_HOST) ||
         h->memory_bytes < RV_RAM_MIN || h->memory_bytes > RV_RAM_MAX ||
         h->memory_bytes % RV_PAGE_SIZE)
@@ -136,6 +130,7 @@ static int build(struct rv_replay *r, const struct rv_replay_config *config,
         return rv_fail(err, RV_E_FORMAT, "%s: names no kernel; run retro verify", name);
     struct rv_player_config pc = config->player;
     pc.by_trap = mc.by_trap;
+    pc.portable = mc.quirks & RV_QUIRK_PORTABLE;
     code = rv_player_new(&r->player, r->reader, &pc, err);
     if (code) return code;
     struct rv_nondet *nd = rv_player_nondet(r->player);

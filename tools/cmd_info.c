@@ -9,6 +9,7 @@
 
 #include "trace-format/effect.h"
 #include "trace-format/reader.h"
+#include "vmm/cpu/quirks.h"
 
 static const struct option options[] = {{"json", no_argument, NULL, 'j'}, {NULL, 0, NULL, 0}};
 
@@ -55,9 +56,12 @@ static void print_events(const struct rv_trace_stats *stats) {
 
 /* Whether positions are traps, for want of a count of instructions. */
 static bool by_trap(const struct rv_trace_header *h) {
-    for (size_t i = 0; i < h->option_count; i++)
-        if (strcmp(h->options[i].key, RV_OPTION_BY_TRAP) == 0) return h->options[i].number;
-    return false;
+    return rv_trace_option_number(h, RV_OPTION_BY_TRAP, 0);
+}
+
+/* Whether it replays on processors of any make. */
+static bool is_portable(const struct rv_trace_header *h) {
+    return rv_trace_option_number(h, RV_OPTION_QUIRKS, 0) & RV_QUIRK_PORTABLE;
 }
 
 static void print_human(const struct rv_trace_reader *r, const struct rv_trace_state *st,
@@ -101,7 +105,8 @@ static void print_human(const struct rv_trace_reader *r, const struct rv_trace_s
     text_line("engine", h->engine);
     line("host");
     retro_print_text(stdout, (const uint8_t *)h->host_cpu.brand, strlen(h->host_cpu.brand));
-    printf(" (family %" PRIu32 " model %" PRIu32 ")\n", h->host_cpu.family, h->host_cpu.model);
+    printf(" (family %" PRIu32 " model %" PRIu32 ")%s\n", h->host_cpu.family, h->host_cpu.model,
+           is_portable(h) ? "; replays on any make" : "");
     text_line("boot", h->boot_protocol);
     text_line("command line", h->command_line);
     for (size_t i = 0; i < h->image_count; i++) {
@@ -134,6 +139,7 @@ static json_t *header_json(const struct rv_trace_header *h) {
     json_object_set_new(o, "engine", retro_json_utf8z(h->engine));
     json_object_set_new(o, "profile", retro_json_utf8z(h->cpu_profile));
     json_object_set_new(o, "host_cpu", retro_json_utf8z(h->host_cpu.brand));
+    json_object_set_new(o, "portable", json_boolean(is_portable(h)));
     json_object_set_new(o, "memory_bytes", int_json(h->memory_bytes));
     json_object_set_new(o, "rate", json_real((double)h->rate / 4294967296.0));
     json_object_set_new(o, "boot", retro_json_utf8z(h->boot_protocol));

@@ -175,6 +175,7 @@ int retro_configure(const struct rv_engine_ops *engine, const char *cpu,
     *c = (struct rv_machine_config){
         .engine = engine, .rate = RV_RATE_DEFAULT, .digest_every = RV_DIGEST_DEFAULT};
     int r = choose_profile(engine, cpu, &c->profile, err);
+    if (engine->counts) c->quirks = RV_QUIRK_PORTABLE;
     if (r || engine->counts) return r;
     c->rate = RV_RATE_HOST;
     c->by_trap = true;

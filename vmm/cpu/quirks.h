@@ -1,6 +1,6 @@
 /* Where processors depart from the manual, or do what it leaves open, in ways that a guest's memory
  * shows. A guest that ran on hardware has met its ways: the trace says which, and replay does the
- * same. Software engines record with none. */
+ * same. Engines that see every instruction record with RV_QUIRK_PORTABLE alone. */
 #ifndef RV_VMM_CPU_QUIRKS_H
 #define RV_VMM_CPU_QUIRKS_H
 
@@ -34,9 +34,14 @@ enum rv_quirk {
     /* Not measured, but true of any: the arithmetic flags are not the same in replay wherever the
      * manual leaves some undefined, so digests leave them out. */
     RV_QUIRK_OPEN_FLAGS = 1 << 10,
+    /* No processor's way, but the same on any: arithmetic flags become 0 where the manual leaves
+     * them undefined and processors differ, and approximate reciprocals and roots have bits of our
+     * own. Not so far the x87's transcendental functions. What engines record with that see every
+     * instruction. */
+    RV_QUIRK_PORTABLE = 1 << 11,
 };
 #define RV_QUIRKS_MEASURED 0x3ffull
-#define RV_QUIRKS_KNOWN    0x7ffull
+#define RV_QUIRKS_KNOWN    0xfffull
 
 struct rv_engine_ops;
 

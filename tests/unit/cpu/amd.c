@@ -38,6 +38,8 @@ bool or_amd_differs(const struct or_case *k, const struct or_outcome *native,
         return k->z.opcode_map == ZYDIS_OPCODE_MAP_0F && k->z.opcode == 0x0d &&
                k->z.raw.modrm.mod == 3;
     case ZYDIS_MNEMONIC_PAUSE: /* with REX.B it is XCHG */ return k->z.raw.rex.B;
+    case ZYDIS_MNEMONIC_MOVSXD: /* to 16 bits reads 32 */
+        return k->z.operand_width == 16 && native->fault.vector == 14;
     case ZYDIS_MNEMONIC_VPERMQ:
     case ZYDIS_MNEMONIC_VPERMPD: /* do not look at VEX.W */ return guest->fault.vector == 6;
     case ZYDIS_MNEMONIC_FST:

@@ -68,12 +68,12 @@ static void descriptors(struct or_side *g) {
 }
 
 int or_side_init(struct or_side *g, const struct rv_engine_ops *engine,
-                 const struct rv_profile *profile, struct rv_err *err) {
+                 const struct rv_profile *profile, uint64_t quirks, struct rv_err *err) {
     int r = rv_ram_init(&g->ram, RAM_SIZE, err);
     if (r) return r;
     page_tables(g);
     descriptors(g);
-    g->bus = (struct rv_cpu_bus){.exit = no_exit, .tsc = no_time};
+    g->bus = (struct rv_cpu_bus){.exit = no_exit, .tsc = no_time, .quirks = quirks};
     r = engine->create(&g->e, &g->ram, &g->bus, profile, err);
     if (r) return r;
     struct rv_x86 *s = &g->start;
@@ -104,7 +104,7 @@ const struct rv_profile *or_profile(void) {
 
 static struct or_side only;
 int or_guest_init(const struct rv_profile *profile, struct rv_err *err) {
-    return or_side_init(&only, &rv_engine_interpret, profile, err);
+    return or_side_init(&only, &rv_engine_interpret, profile, RV_QUIRK_PORTABLE, err);
 }
 void or_guest_release(void) { or_side_release(&only); }
 

@@ -1,5 +1,6 @@
-/* sequences [--seed N] [--cases M] [--show N] [--cpu profile]: random programs on the translator,
- * which translates everything at once, and on the interpreter. Exits with 1 when they disagree. */
+/* sequences [--seed N] [--cases M] [--show N] [--cpu profile] [--flags zero|host]: random programs
+ * on the translator, which translates everything at once, and on the interpreter. Exits with 1 when
+ * they disagree. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,11 +31,13 @@ static void show(const struct or_program *p, const char *what, unsigned long n) 
 int main(int argc, char **argv) {
     unsigned long seed = 1, cases = 1000000, shown = 5;
     const struct rv_profile *profile = or_profile();
+    uint64_t quirks = RV_QUIRK_PORTABLE;
     for (int a = 1; a + 1 < argc; a += 2) {
         unsigned long v = strtoul(argv[a + 1], NULL, 0);
         if (!strcmp(argv[a], "--seed")) seed = v;
         if (!strcmp(argv[a], "--cases")) cases = v;
         if (!strcmp(argv[a], "--show")) shown = v;
+        if (!strcmp(argv[a], "--flags") && !strcmp(argv[a + 1], "host")) quirks = 0;
         if (!strcmp(argv[a], "--cpu")) profile = rv_profile_find(argv[a + 1]);
     }
     if (!profile) {
@@ -43,8 +46,8 @@ int main(int argc, char **argv) {
     }
     struct rv_err err;
     static struct or_side a, b;
-    if (or_side_init(&a, &rv_engine_interpret, profile, &err) ||
-        or_side_init(&b, &rv_engine_translate, profile, &err)) {
+    if (or_side_init(&a, &rv_engine_interpret, profile, quirks, &err) ||
+        or_side_init(&b, &rv_engine_translate, profile, quirks, &err)) {
         fprintf(stderr, "sequences: %s\n", err.msg);
         return 2;
     }

@@ -13,7 +13,7 @@ struct or_side {
 };
 
 int or_side_init(struct or_side *g, const struct rv_engine_ops *engine,
-                 const struct rv_profile *profile, struct rv_err *err);
+                 const struct rv_profile *profile, uint64_t quirks, struct rv_err *err);
 void or_side_release(struct or_side *g);
 
 /* sequence.c: runs a random program on both, NULL when they agree all the way. */

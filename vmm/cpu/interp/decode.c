@@ -70,6 +70,7 @@ static void decode_one(struct rv_interp *c, struct rv_decode *d, struct rv_insn 
     for (unsigned n = 0; n < z->operand_count_visible; n++)
         if (d->op[n].type == ZYDIS_OPERAND_TYPE_MEMORY) d->mem = &d->op[n];
     if (d->mem) memory_operand(c, d, out);
+    if (c->bus->quirks & RV_QUIRK_PORTABLE) out->open = rv_flags_in_ax(rv_flag_use(z, d->op).open);
     rv_decode_choose(c, d, out);
     if (out->op) return;
     out->op = rv_op_ud;

@@ -67,6 +67,7 @@ struct rv_insn {
     uint8_t ext;          /* of the operation's own choosing */
     uint16_t off;         /* from the block's start, bytes */
     uint8_t at;           /* which of the block's instructions this is, from 0 */
+    uint16_t open;        /* arithmetic flags, as in struct rv_interp, that become 0 */
 };
 
 /* Which of the caches an access uses; chosen by privilege when that changes (rv_mmu_mode). */
@@ -247,8 +248,9 @@ struct rv_hot {
     uint64_t mxcsr;      /* what our own code runs with */
     uint64_t *counts;    /* of the address space; see count.h */
     struct rv_window window[RV_TLB_NEVER];
-    uint64_t align32_mask; /* as align_mask, 32-byte aligned */
-    uint64_t df_mask;      /* DF in RFLAGS */
+    uint64_t align32_mask;  /* as align_mask, 32-byte aligned */
+    uint64_t df_mask;       /* DF in RFLAGS */
+    uint64_t count_mask[2]; /* of a shift's count: of 32 bits, of 64 */
 };
 
 struct rv_interp {
@@ -431,10 +433,16 @@ RV_DEFINE_ACCESS(64)
 
 uint64_t rv_flags_get(const struct rv_interp *c);        /* the whole RFLAGS */
 void rv_flags_set(struct rv_interp *c, uint64_t rflags); /* no privilege checks */
+/* Bits of RFLAGS to where c->fl has them, the arithmetic flags alone. */
+static inline uint16_t rv_flags_in_ax(uint32_t rflags) {
+    return (uint16_t)(((rflags & 0xd5u) << 8) | ((rflags >> 11) & 1u));
+}
 /* Sets the arithmetic flags alone from RFLAGS-shaped bits. */
 static inline void rv_flags_arith(struct rv_interp *c, uint32_t rflags) {
-    c->fl = ((rflags & 0xd5u) << 8) | ((rflags >> 11) & 1u);
+    c->fl = rv_flags_in_ax(rflags);
 }
+#define RV_FL_AX_CF 0x100u
+#define RV_FL_AX_OF 1u
 
 /* ---- x87, MMX, SSE: vec*.c ---- */
 

@@ -185,16 +185,26 @@ const rv_op rv_unary_ops[RV_UNARIES][2][4] = {
 
 /* ---- shifts and rotates ---- */
 
+/* The flags after a shift or rotation of `width` bits by n, not 0, without those left open. What is
+ * open by CL (rv_flag_use) was told for the highest count. */
+static inline uint16_t closed(unsigned open, uint16_t fl, unsigned n, size_t width) {
+    if (n == 1) open &= ~RV_FL_AX_OF;
+    if (n < width) open &= ~RV_FL_AX_CF;
+    return (uint16_t)(fl & ~open);
+}
+
 /* A masked count of zero changes no flag (SDM vol. 2, SAL/SAR/SHL/SHR, RCL/RCR/ROL/ROR). Shifts
  * leave AF undefined; rotates change only CF and OF, and OF not if the count is a multiple of the
  * width. */
 #define SHIFT(insn, suf, mod, d, n, fl)                                                            \
     do {                                                                                           \
-        if (n)                                                                                     \
+        if (n) {                                                                                   \
             __asm__(RV_FLAGS_IN insn suf " %%cl, %" mod "0\n\tlahf\n\tseto %%al"                   \
                     : "+r"(d), "+a"(fl)                                                            \
                     : "c"(n)                                                                       \
                     : "cc");                                                                       \
+            (fl) = closed(i->open, fl, n, 8 * sizeof(d));                                          \
+        }                                                                                          \
     } while (0)
 
 #define DEFINE_SHIFT(name, insn, bits, suf, mod)                                                   \
@@ -247,7 +257,19 @@ const rv_op rv_shift_ops[RV_SHIFTS][2][2][4] = {
     [RV_SAR] = SHIFT_FORMS(sar),
 };
 
-#define DEFINE_SHXD(name, insn)                                                                    \
+/* AF and OF; beyond the width, all are. */
+#define DOUBLE_OPEN (0x1000u | RV_FL_AX_OF)
+
+/* The result of shifting 16 bits by more than these is undefined too: that of going on with the
+ * first operand behind the second, by `more` bits. */
+static uint16_t shld_beyond(uint16_t d, uint16_t s, unsigned more) {
+    return (uint16_t)(s << more | d >> (16 - more));
+}
+static uint16_t shrd_beyond(uint16_t d, uint16_t s, unsigned more) {
+    return (uint16_t)(s >> more | d << (16 - more));
+}
+
+#define DEFINE_SHXD(name, insn, beyond)                                                            \
     RV_OP(name) {                                                                                  \
         unsigned size = i->size;                                                                   \
         uint8_t n =                                                                                \
@@ -261,6 +283,7 @@ const rv_op rv_shift_ops[RV_SHIFTS][2][2][4] = {
         } else {                                                                                   \
             d = rv_reg_get(c, i->r1, size);                                                        \
         }                                                                                          \
+        uint64_t before = d;                                                                       \
         uint16_t fl = c->fl;                                                                       \
         if (n) {                                                                                   \
             if (size == 2)                                                                         \
@@ -278,6 +301,11 @@ const rv_op rv_shift_ops[RV_SHIFTS][2][2][4] = {
                         : "+r"(d), "+&a"(fl)                                                       \
                         : "c"(n), "r"(s)                                                           \
                         : "cc");                                                                   \
+            if (i->open && n > 8 * size) {                                                         \
+                d = beyond((uint16_t)before, (uint16_t)s, n - 16u);                                \
+                fl = 0;                                                                            \
+            }                                                                                      \
+            fl = closed(i->open & DOUBLE_OPEN, fl, n, 64);                                         \
         }                                                                                          \
         if (mem)                                                                                   \
             rv_store(c, i, va, size, d);                                                           \
@@ -286,8 +314,8 @@ const rv_op rv_shift_ops[RV_SHIFTS][2][2][4] = {
         c->fl = fl;                                                                                \
         rv_next(c, i);                                                                             \
     }
-DEFINE_SHXD(shld, "shld")
-DEFINE_SHXD(shrd, "shrd")
+DEFINE_SHXD(shld, "shld", shld_beyond)
+DEFINE_SHXD(shrd, "shrd", shrd_beyond)
 
 /* ---- multiplication: the undefined flags are what the host makes of the guest's ---- */
 
@@ -301,7 +329,7 @@ DEFINE_SHXD(shrd, "shrd")
         uint##bits##_t d = GET##bits(i->r1), s = GET##bits(i->r2);                                 \
         uint16_t fl = c->fl;                                                                       \
         IMUL(suf, mod, d, s, fl);                                                                  \
-        c->fl = fl;                                                                                \
+        c->fl = fl & (uint16_t)~i->open;                                                           \
         PUT##bits(i->r1, d);                                                                       \
         rv_next(c, i);                                                                             \
     }                                                                                              \
@@ -310,7 +338,7 @@ DEFINE_SHXD(shrd, "shrd")
         uint##bits##_t d = GET##bits(i->r1);                                                       \
         uint16_t fl = c->fl;                                                                       \
         IMUL(suf, mod, d, s, fl);                                                                  \
-        c->fl = fl;                                                                                \
+        c->fl = fl & (uint16_t)~i->open;                                                           \
         PUT##bits(i->r1, d);                                                                       \
         rv_next(c, i);                                                                             \
     }                                                                                              \
@@ -318,7 +346,7 @@ DEFINE_SHXD(shrd, "shrd")
         uint##bits##_t d = (uint##bits##_t)i->imm, s = GET##bits(i->r2);                           \
         uint16_t fl = c->fl;                                                                       \
         IMUL(suf, mod, d, s, fl);                                                                  \
-        c->fl = fl;                                                                                \
+        c->fl = fl & (uint16_t)~i->open;                                                           \
         PUT##bits(i->r1, d);                                                                       \
         rv_next(c, i);                                                                             \
     }                                                                                              \
@@ -327,7 +355,7 @@ DEFINE_SHXD(shrd, "shrd")
         uint##bits##_t d = (uint##bits##_t)i->imm;                                                 \
         uint16_t fl = c->fl;                                                                       \
         IMUL(suf, mod, d, s, fl);                                                                  \
-        c->fl = fl;                                                                                \
+        c->fl = fl & (uint16_t)~i->open;                                                           \
         PUT##bits(i->r1, d);                                                                       \
         rv_next(c, i);                                                                             \
     }
@@ -360,7 +388,7 @@ static uint64_t operand(struct rv_interp *c, const struct rv_insn *i) {
     case 4: WIDE(insn, "l", "k"); break;                                                           \
     default: WIDE(insn, "q", "q");                                                                 \
     }                                                                                              \
-    c->fl = (uint16_t)fl;                                                                          \
+    c->fl = (uint16_t)(fl & ~(unsigned)i->open);                                                   \
     *rax = lo; /* as the host writes them: all, or the lower 16 bits */                            \
     *rdx = hi;                                                                                     \
     rv_next(c, i)

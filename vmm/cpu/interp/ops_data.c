@@ -338,7 +338,7 @@ static uint64_t source(struct rv_interp *c, const struct rv_insn *i) {
                  : rv_load(c, i, rv_ea(c, i, i->size, false), i->size);
 }
 
-/* The undefined flags of all four are what the host makes of the guest's. */
+/* The undefined flags of all four are what the host makes of the guest's, or 0. */
 #define SCAN(insn, suffix, reg)                                                                    \
     __asm__(RV_FLAGS_IN insn suffix " %" reg "2, %" reg "0\n\tlahf\n\tseto %%al"                   \
             : "+&r"(d), "+&a"(fl)                                                                  \
@@ -353,7 +353,7 @@ static uint64_t source(struct rv_interp *c, const struct rv_insn *i) {
         SCAN(insn, "l", "k");                                                                      \
     else                                                                                           \
         SCAN(insn, "q", "q");                                                                      \
-    c->fl = fl
+    c->fl = fl & (uint16_t)~i->open
 
 /* With a zero source only ZF is set and the destination stays: what processors of both vendors do.
  */

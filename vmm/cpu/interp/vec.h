@@ -211,6 +211,8 @@ bool rv_vec_decode_sse(struct rv_interp *c, const struct rv_decode *d, struct rv
 bool rv_vec_decode_mmx(struct rv_interp *c, const struct rv_decode *d, struct rv_insn *out);
 bool rv_vec_decode_x87(struct rv_interp *c, const struct rv_decode *d, struct rv_insn *out);
 bool rv_vec_decode_vex(struct rv_interp *c, const struct rv_decode *d, struct rv_insn *out);
+/* Those that RV_QUIRK_PORTABLE gives results of our own; called by the two above. */
+bool rv_vec_decode_approximate(struct rv_interp *c, const struct rv_decode *d, struct rv_insn *out);
 bool rv_vec_decode_state(struct rv_interp *c, const struct rv_decode *d, struct rv_insn *out);
 
 /* Fills all of key but the form from the encoding. */

@@ -148,7 +148,7 @@ static void integer(struct rv_interp *c, const struct rv_insn *i) {
                                   : rv_load32(c, i, rv_ea(c, i, 4, false));
         memcpy(f.operand[RM], &v, sizeof v);
     }
-    c->fl = (uint16_t)thunk(i)(&f, f.operand[RM], c->x.fx, &c->fl);
+    c->fl = (uint16_t)(thunk(i)(&f, f.operand[RM], c->x.fx, &c->fl) & ~(uint64_t)i->open);
     put_out(c, i, &f);
     return rv_next(c, i);
 }
@@ -449,6 +449,7 @@ bool rv_vec_decode_vex(struct rv_interp *c, const struct rv_decode *d, struct rv
         break;
     default: return false;
     }
+    if (rv_vec_decode_approximate(c, d, out)) return true;
     operands(d, out);
     if (decode_plain(c, d, out)) return true;
     if (d->z.mnemonic == ZYDIS_MNEMONIC_VCVTPS2PH) out->ext = EXT_HALF;

@@ -336,6 +336,7 @@ bool rv_vec_decode_sse(struct rv_interp *c, const struct rv_decode *d, struct rv
     case ZYDIS_MNEMONIC_POPCNT: return false;
     default: break;
     }
+    if (rv_vec_decode_approximate(c, d, out)) return true;
     if (d->z.operand_count < 2 || d->z.raw.modrm.offset == 0) return false;
     if (!rv_is_xmm(dst) && !rv_is_xmm(src) && !uses_mxcsr(d->z.mnemonic)) return false;
 

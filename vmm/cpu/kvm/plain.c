@@ -6,6 +6,7 @@
  * or works on the FPU. */
 #include <string.h>
 
+#include "vmm/cpu/interp/decode.h"
 #include "vmm/cpu/kvm/kvm.h"
 
 enum { CODE16_REAL, CODE16, CODE32, CODE64 };
@@ -198,7 +199,13 @@ static bool conditional(const struct look *l, unsigned *row) {
     return z->opcode_map == ZYDIS_OPCODE_MAP_0F && (*row == 8 || *row == 9 || *row == 4);
 }
 
+/* Leaves flags that have to be the same on any processor. */
+static bool leaves_open(const struct look *l) {
+    return (l->k->bus->quirks & RV_QUIRK_PORTABLE) && rv_flag_use(&l->z, l->op).open;
+}
+
 static bool known(struct look *l) {
+    if (leaves_open(l)) return false;
     /* F6 /1 and F7 /1 are TEST again, though no manual says so, and not everywhere. */
     if ((l->z.opcode & 0xfe) == 0xf6 && l->z.raw.modrm.reg == 1 &&
         l->z.opcode_map == ZYDIS_OPCODE_MAP_DEFAULT)

@@ -124,7 +124,7 @@ static void emit_leave(struct rv_emit *e, bool wide) {
     emit_return(e);
 }
 
-/* rcx: struct rv_insn, r10: where translated code goes on, r11: instructions in the parts behind.
+/* rcx: struct rv_insn, r10: where translated code goes on, r11: what rv_xlate_step takes as rest.
  */
 static void emit_step(struct rv_emit *e, bool with_vec, bool wide) {
     rv_emit_store(e, H10, RV_HOT(temp[0]));

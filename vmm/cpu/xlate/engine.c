@@ -147,6 +147,8 @@ static int xlate_create(struct rv_engine **out, struct rv_ram *ram, struct rv_cp
     c->hot.align_mask = RV_PAGE_MASK | 15;
     c->hot.align32_mask = RV_PAGE_MASK | 31;
     c->hot.df_mask = RV_FL_DF;
+    c->hot.count_mask[0] = 31;
+    c->hot.count_mask[1] = 63;
     c->hot.mxcsr = 0x1f80;
     c->xlate->hot = HOT;
     c->hooks = &hooks;

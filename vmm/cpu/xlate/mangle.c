@@ -321,9 +321,15 @@ static bool copy_plain(struct rv_translation *t, struct copy *k, struct rv_enc e
     return true;
 }
 
-/* Whether OF is given another value by what follows in the block before anything can see it: a
- * jump, an access to memory, a step. */
-static bool hides_of(const struct rv_translation *t) {
+/* Whether only the interpreter knows what is open: when a count in CL may reach the operand's
+ * width, or a double shift goes beyond it. */
+static bool is_intricate(const struct rv_flag_use *use) {
+    return use->open == RV_FL_ARITH || (use->by_cl && (use->open & RV_FL_CF));
+}
+
+/* Whether these flags, bits of RFLAGS, are given other values by what follows in the block before
+ * anything can see them: a jump, an access to memory, a step. */
+static bool hides(const struct rv_translation *t, uint32_t flags) {
     ZydisDecoder decoder;
     rv_decode_init(t->c, &decoder);
     const uint8_t *at = t->d.bytes + t->d.z.length;
@@ -336,14 +342,11 @@ static bool hides_of(const struct rv_translation *t) {
         struct copy k;
         if (!copied(&d) || rv_is_vec(&d) || !operands(&d, &k) || k.reg.high || k.rm.high)
             return false;
-        const ZydisAccessedFlags *f = d.z.cpu_flags;
-        bool shifts =
-            d.z.meta.category == ZYDIS_CATEGORY_SHIFT || d.z.meta.category == ZYDIS_CATEGORY_ROTATE;
-        if (f && (f->tested & ZYDIS_CPUFLAG_OF)) return false;
-        /* Shifts by nothing leave it alone. */
-        if (f && !shifts &&
-            ((f->modified | f->set_0 | f->set_1) & ~f->undefined & ZYDIS_CPUFLAG_OF))
-            return true;
+        struct rv_flag_use use = rv_flag_use(&d.z, d.op);
+        if ((use.reads & flags) || (t->portable && is_intricate(&use))) return false;
+        /* By nothing, shifts leave them alone. Others leave flags open that were so before. */
+        if (!use.by_cl) flags &= ~(use.sets | (t->portable ? use.open : 0));
+        if (!flags) return true;
         at += d.z.length;
     }
     return false;
@@ -355,7 +358,7 @@ static bool rotates_many(const struct rv_translation *t) {
     const ZydisDecodedInstruction *z = &t->d.z;
     unsigned count = z->raw.imm[0].value.u & (z->operand_width == 64 ? 63 : 31);
     return z->opcode_map == ZYDIS_OPCODE_MAP_DEFAULT && (z->opcode & 0xfe) == 0xc0 &&
-           z->raw.modrm.reg < 4 && count > 1 && !hides_of(t);
+           z->raw.modrm.reg < 4 && count > 1 && !t->portable && !hides(t, RV_FL_OF);
 }
 
 /* The opcodes whose bit 1 says which of two operands is ModRM.reg. */
@@ -420,6 +423,11 @@ bool rv_mangle(struct rv_translation *t) {
     struct rv_emit *e = &t->e;
     struct copy k;
     if (!copied(d) || !operands(d, &k)) return false;
+    if (t->portable && rv_is_approximate(d->z.mnemonic)) return false;
+    struct rv_flag_use use = {0};
+    if (t->i->open) use = rv_flag_use(&d->z, d->op);
+    bool settles = use.by_cl && !hides(t, use.open);
+    if (is_intricate(&use) && (settles || use.open == RV_FL_ARITH)) return false;
     struct rv_enc enc = encoding(d);
     if (d->z.raw.modrm.offset == 0 && enc.vex) {
         rv_emit_vzero(e, enc.l);
@@ -469,5 +477,6 @@ bool rv_mangle(struct rv_translation *t) {
     store_spilled(t, &k.v); /* first: MULX to twice the same register leaves the upper half */
     store_spilled(t, &k.reg);
     store_spilled(t, &k.rm); /* last: XADD of a register with itself leaves the sum */
+    if (settles) rv_settle_count(t, d->z.meta.category == ZYDIS_CATEGORY_ROTATE);
     return true;
 }

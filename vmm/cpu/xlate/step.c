@@ -53,6 +53,8 @@ const uint8_t *rv_xlate_window(struct rv_interp *c, uint64_t out) {
 
 uint64_t rv_xlate_step(struct rv_interp *c, const struct rv_insn *i, uint64_t with_vec,
                        uint64_t rest) {
+    c->fl &= (uint16_t) ~(rest >> 16);
+    rest &= 0xffff;
     struct rv_block *b = block_of(i);
     bool last = i->flags & RV_I_END;
     rv_icount from = c->xlate->until - ((rv_icount)c->hot.left + b->n + rest); /* the block's */

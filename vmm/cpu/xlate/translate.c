@@ -27,6 +27,7 @@ static void set_gpr(struct rv_translation *t, unsigned n, unsigned from) {
 
 static void cold(struct rv_translation *t, struct rv_cold k) {
     rv_assert(t->colds < RV_COLD_MAX);
+    k.open = t->open;
     t->cold[t->colds++] = k;
 }
 
@@ -250,12 +251,16 @@ static void step_here(struct rv_translation *t) {
  * stepped, too. */
 static bool instruction(struct rv_translation *t, bool valid) {
     const struct rv_insn *i = t->i;
+    struct rv_flag_use use = {0};
+    if (t->portable && valid) use = rv_flag_use(&t->d.z, t->d.op);
+    rv_flags_before(t, &use);
     uint8_t *start = t->e.p;
     unsigned colds = t->colds;
     bool ended = i->flags & RV_I_END;
     bool told = t->c->w.flow && t->b->flow && i->at + 1u == t->b->n;
     bool known = valid && i->op != rv_op_ud && i->op != rv_op_too_long && !told;
-    if (!known || !(special(t, &ended) || rv_string(t) || rv_mangle(t))) {
+    bool steps = !known || !(special(t, &ended) || rv_string(t) || rv_mangle(t));
+    if (steps) {
         /* What was begun in vain is taken back. */
         t->e.p = start;
         t->colds = colds;
@@ -265,6 +270,7 @@ static bool instruction(struct rv_translation *t, bool valid) {
     for (unsigned n = colds; n < t->colds; n++)
         if (t->cold[n].kind == RV_COLD_STEP) t->cold[n].back = t->e.p;
     if (t->colds != colds) t->e.r11_written = true; /* a step comes back to here */
+    rv_flags_after(t, &use, steps);
     return ended;
 }
 
@@ -299,12 +305,13 @@ static void write_cold(struct rv_translation *t, const struct rv_cold *k) {
     case RV_COLD_STEP: {
         rv_emit_imm(e, HCX, (uint64_t)(uintptr_t)k->i);
         address_of(e, H10, k->back);
-        rv_emit_imm(e, H11, k->rest);
+        rv_emit_imm(e, H11, k->rest | k->open << 16);
         rv_patch(rv_emit_jmp(e), x->rw + (t->vec ? x->step_vec : x->step));
         break;
     }
     case RV_COLD_TABLE: {
         if (k->rest) give_back(e, k->rest);
+        rv_clear_flags(e, k->open);
         uint8_t *miss = look_up_fixed(t, k->out->va);
         const uint8_t *jump = e->p;
         rv_emit_jmp_rm(e, rv_reg(H11));
@@ -322,9 +329,10 @@ static void write_cold(struct rv_translation *t, const struct rv_cold *k) {
         rv_patch(rv_emit_jmp(e), x->rw + x->find_window);
         break;
     case RV_COLD_OUT:
-        if (k->rest) {
-            give_back(e, k->rest);
-            /* The jump to be patched is the one behind what is given back. */
+        if (k->rest || k->open) {
+            if (k->rest) give_back(e, k->rest);
+            rv_clear_flags(e, k->open);
+            /* The jump to be patched is the one behind that. */
             k->out->jump = rv_emit_jmp(e);
             rv_patch(k->out->jump, e->p);
         }
@@ -523,7 +531,10 @@ struct rv_tb *rv_translate(struct rv_interp *c, struct rv_block *b) {
         x->used = x->start;
         x->cold_used = x->cold;
     }
-    struct rv_translation t = {.c = c, .blocks = {b}, .e.r11_written = true};
+    struct rv_translation t = {.c = c,
+                               .blocks = {b},
+                               .e.r11_written = true,
+                               .portable = c->bus->quirks & RV_QUIRK_PORTABLE};
     choose(&t);
     if (b->dead) return NULL;
     struct rv_tb *tb = rv_alloc(sizeof *tb + t.parts * sizeof tb->part[0]);

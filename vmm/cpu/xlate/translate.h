@@ -20,6 +20,7 @@ struct rv_cold {
     const uint8_t *back;     /* STEP, FIND, VEC, STACK: where it leads back */
     const struct rv_insn *i; /* STEP, FIND */
     struct rv_out *out;      /* the way out; TABLE: when the table has no entry */
+    unsigned open;           /* STEP, OUT, TABLE: flags that have to be cleared there */
 };
 #define RV_COLD_MAX (RV_BLOCK_INSNS * 3 + RV_PARTS + 8)
 
@@ -38,6 +39,9 @@ struct rv_translation {
     bool window;             /* the stack from tb->low to tb->high is known to be there */
     bool sp_known;           /* where the stack pointer is before this instruction: */
     int32_t sp;              /* bytes from where it was at the block's beginning */
+    bool portable;           /* RV_QUIRK_PORTABLE: */
+    unsigned open;           /* flags that are to be 0 before this instruction, as in c->fl, and
+                                need not be in the host's */
     unsigned colds;
     struct rv_cold cold[RV_COLD_MAX];
 };
@@ -83,6 +87,18 @@ bool rv_stack_operand(struct rv_translation *t, int64_t disp, unsigned size, uns
                       struct rv_rm *out);
 /* Whether the memory operand of the instruction in hand is at the stack pointer. */
 bool rv_on_stack(const struct rv_translation *t);
+
+/* ---- flags.c: uses rcx alone ---- */
+
+/* Before and behind the instruction in hand; stepped: always. */
+void rv_flags_before(struct rv_translation *t, const struct rv_flag_use *use);
+void rv_flags_after(struct rv_translation *t, const struct rv_flag_use *use, bool stepped);
+/* Clears what is open. */
+void rv_settle_flags(struct rv_translation *t);
+/* Clears what a shift or rotation of 32 or 64 bits by CL, whose content is in rcx, leaves open. */
+void rv_settle_count(struct rv_translation *t, bool rotates);
+/* Clears these, as they are in c->fl. */
+void rv_clear_flags(struct rv_emit *e, unsigned open);
 
 /* ---- string.c ---- */
 

@@ -13,6 +13,7 @@
  *   translate.c  one block to host code
  *   memory.c     its memory operands
  *   stack.c      those on the stack, which are looked up once a block
+ *   flags.c      flags that processors leave different values in
  *   string.c     string instructions
  *   link.c       from block to block: jump tables, patched jumps, and their end
  *   engine.c     the dispatcher's hook, and the engine
@@ -140,8 +141,8 @@ static inline const uint8_t *rv_code_rx(const struct rv_xlate *x, const uint8_t 
 /* ---- step.c ---- */
 
 /* Runs one instruction in the interpreter. Called by translated code with the guest's state in c.
- * rest: how many instructions follow in the parts behind its block. True when translated code must
- * be left. */
+ * rest: how many instructions follow in the parts behind its block, and from bit 16 on the flags
+ * that have to be cleared before. True when translated code must be left. */
 uint64_t rv_xlate_step(struct rv_interp *c, const struct rv_insn *i, uint64_t with_vec,
                        uint64_t rest);
 /* The translation of the code at va, where translated code is about to jump, entered into the jump
