@@ -101,6 +101,17 @@ static bool is_gpr(const ZydisDecodedOperand *o) {
     }
 }
 
+/* Text comparisons whose result, an index, goes to ECX. */
+static bool writes_ecx(const ZydisDecodedInstruction *z) {
+    switch (z->mnemonic) {
+    case ZYDIS_MNEMONIC_PCMPESTRI:
+    case ZYDIS_MNEMONIC_PCMPISTRI:
+    case ZYDIS_MNEMONIC_VPCMPESTRI:
+    case ZYDIS_MNEMONIC_VPCMPISTRI: return true;
+    default: return false;
+    }
+}
+
 bool rv_is_vec(const struct rv_decode *d) {
     switch (d->z.meta.isa_ext) {
     case ZYDIS_ISA_EXT_SSE:
@@ -123,10 +134,6 @@ bool rv_is_vec(const struct rv_decode *d) {
     case ZYDIS_MNEMONIC_VMASKMOVPD:
     case ZYDIS_MNEMONIC_VPMASKMOVD:
     case ZYDIS_MNEMONIC_VPMASKMOVQ:
-    case ZYDIS_MNEMONIC_PCMPESTRI: /* these write ECX */
-    case ZYDIS_MNEMONIC_PCMPISTRI:
-    case ZYDIS_MNEMONIC_VPCMPESTRI:
-    case ZYDIS_MNEMONIC_VPCMPISTRI:
     case ZYDIS_MNEMONIC_POPCNT:
     case ZYDIS_MNEMONIC_CRC32: return false;
     case ZYDIS_MNEMONIC_VZEROUPPER:
@@ -218,6 +225,8 @@ static bool operands(const struct rv_decode *d, struct copy *k) {
             if (is_gpr(o)) {
                 if (o->reg.value == ZYDIS_REGISTER_CL)
                     k->by_cl = true;
+                else if (o->reg.value == ZYDIS_REGISTER_ECX && writes_ecx(&d->z))
+                    break;
                 else if (o->reg.value >= ZYDIS_REGISTER_AH && o->reg.value <= ZYDIS_REGISTER_BH)
                     break; /* AH: LAHF, SAHF */
                 else if (rv_xlate_host[rv_gpr_number(rv_decode_gpr(o->reg.value))] !=
@@ -242,6 +251,8 @@ bool rv_is_unaligned(const ZydisDecodedInstruction *z) {
     case ZYDIS_MNEMONIC_MOVUPD:
     case ZYDIS_MNEMONIC_MOVDQU:
     case ZYDIS_MNEMONIC_LDDQU:
+    case ZYDIS_MNEMONIC_PCMPESTRI:
+    case ZYDIS_MNEMONIC_PCMPISTRI:
     case ZYDIS_MNEMONIC_PCMPESTRM:
     case ZYDIS_MNEMONIC_PCMPISTRM: return true;
     default: return is_vex(z) && !rv_vex_aligned(z->mnemonic);
@@ -474,6 +485,7 @@ bool rv_mangle(struct rv_translation *t) {
     }
     rv_emit_insn(e, enc, k.reg.o ? k.reg.host : d->z.raw.modrm.reg, rm);
     put_immediate(t);
+    if (writes_ecx(&d->z)) rv_emit_lea(e, H8, rv_mem(HCX, 0));
     store_spilled(t, &k.v); /* first: MULX to twice the same register leaves the upper half */
     store_spilled(t, &k.reg);
     store_spilled(t, &k.rm); /* last: XADD of a register with itself leaves the sum */
