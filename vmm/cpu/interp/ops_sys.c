@@ -133,7 +133,7 @@ RV_OP(rdtsc) {
     if (c->cpl && (c->x.cr4 & RV_CR4_TSD)) rv_raise_error(c, i, RV_VEC_GP, 0);
     rv_sync(c, i);
     uint64_t tsc = c->bus->tsc(c->bus->ctx) + c->x.tsc_offset;
-    rv_leave(c);
+    if (c->bus->attention) rv_leave(c);
     c->x.gpr[RV_RAX] = (uint32_t)tsc;
     c->x.gpr[RV_RDX] = tsc >> 32;
     if (i->ext) c->x.gpr[RV_RCX] = (uint32_t)c->x.tsc_aux;
@@ -239,7 +239,7 @@ RV_OP(mov_from_cr) {
     default: v = cr8(c, i, false, 0);
     }
     rv_reg_set(c, i->r1, c->mode & RV_MODE_64 ? 8 : 4, v);
-    end_and_look(c, i);
+    rv_end(c, i);
 }
 
 RV_OP(mov_to_cr) {

@@ -54,9 +54,9 @@ const uint8_t *rv_xlate_window(struct rv_interp *c, uint64_t out) {
 uint64_t rv_xlate_step(struct rv_interp *c, const struct rv_insn *i, uint64_t with_vec,
                        uint64_t rest) {
     c->fl &= (uint16_t) ~(rest >> 16);
+    bool ends = (i->flags & RV_I_END) && !(rest & RV_REST_GOES_ON);
     rest &= 0xffff;
     struct rv_block *b = block_of(i);
-    bool last = i->flags & RV_I_END;
     rv_icount from = c->xlate->until - ((rv_icount)c->hot.left + b->n + rest); /* the block's */
     c->end_icount = from + i->at + 1;
     /* Alone, an operation may do everything: reach devices, change code and page tables. What
@@ -65,6 +65,9 @@ uint64_t rv_xlate_step(struct rv_interp *c, const struct rv_insn *i, uint64_t wi
     c->x.icount = c->end_icount - 1;
     c->x.rip = one->va;
     c->block = one;
+    uint64_t next = one->va + one->len;
+    uint32_t mode = c->mode;
+    const struct rv_tlb *tlb = c->tlb;
     c->single = true;
     c->changed = false;
     if (rv_unlikely(c->count != NULL)) rv_count_step(c, b, from);
@@ -75,7 +78,9 @@ uint64_t rv_xlate_step(struct rv_interp *c, const struct rv_insn *i, uint64_t wi
     c->hot.vec = rv_xlate_vec(c);
     bool told = rv_unlikely(c->w.flow) && b->flow && i->at + 1u == b->n;
     if (told && rv_watch_flowed(c, one->va, b->flow)) c->w.flow_stop = true;
-    bool leaves = last || c->changed || atomic_load_explicit(&c->leave, memory_order_relaxed) ||
+    bool elsewhere = c->x.rip != next || c->mode != mode || c->tlb != tlb;
+    bool leaves = ends || elsewhere || told || c->changed ||
+                  atomic_load_explicit(&c->leave, memory_order_relaxed) ||
                   (with_vec && c->hot.vec == RV_VEC_BARRED);
     if (rv_unlikely(c->count != NULL)) rv_count_left(c, leaves ? c->end_icount : from + b->n);
     return leaves;

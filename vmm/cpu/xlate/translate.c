@@ -245,6 +245,7 @@ static bool special(struct rv_translation *t, bool *ended) {
 static void step_here(struct rv_translation *t) {
     struct rv_emit *e = &t->e;
     rv_slow(t, rv_emit_jmp(e));
+    t->cold[t->colds - 1].goes_on = true;
 }
 
 /* Translates the instruction in hand; true when the block ends with it. What is no instruction is
@@ -265,7 +266,8 @@ static bool instruction(struct rv_translation *t, bool valid) {
         t->e.p = start;
         t->colds = colds;
         step_here(t);
-        ended = i->flags & RV_I_END;
+        /* What ends a block comes back when it only goes on to the next: no part follows it. */
+        ended = false;
     }
     for (unsigned n = colds; n < t->colds; n++)
         if (t->cold[n].kind == RV_COLD_STEP) t->cold[n].back = t->e.p;
@@ -305,7 +307,7 @@ static void write_cold(struct rv_translation *t, const struct rv_cold *k) {
     case RV_COLD_STEP: {
         rv_emit_imm(e, HCX, (uint64_t)(uintptr_t)k->i);
         address_of(e, H10, k->back);
-        rv_emit_imm(e, H11, k->rest | k->open << 16);
+        rv_emit_imm(e, H11, k->rest | (uint64_t)k->open << 16 | (k->goes_on ? RV_REST_GOES_ON : 0));
         rv_patch(rv_emit_jmp(e), x->rw + (t->vec ? x->step_vec : x->step));
         break;
     }

@@ -21,6 +21,7 @@ struct rv_cold {
     const struct rv_insn *i; /* STEP, FIND */
     struct rv_out *out;      /* the way out; TABLE: when the table has no entry */
     unsigned open;           /* STEP, OUT, TABLE: flags that have to be cleared there */
+    bool goes_on;            /* STEP: code for what lies behind it follows in any case */
 };
 #define RV_COLD_MAX (RV_BLOCK_INSNS * 3 + RV_PARTS + 8)
 

@@ -141,8 +141,10 @@ static inline const uint8_t *rv_code_rx(const struct rv_xlate *x, const uint8_t 
 /* ---- step.c ---- */
 
 /* Runs one instruction in the interpreter. Called by translated code with the guest's state in c.
- * rest: how many instructions follow in the parts behind its block, and from bit 16 on the flags
- * that have to be cleared before. True when translated code must be left. */
+ * rest: how many instructions follow in the parts behind its block, in bits 16 to 31 the flags that
+ * have to be cleared before, and whether code for what lies behind it follows even if the
+ * instruction ends its block. True when translated code must be left. */
+#define RV_REST_GOES_ON (1ull << 32)
 uint64_t rv_xlate_step(struct rv_interp *c, const struct rv_insn *i, uint64_t with_vec,
                        uint64_t rest);
 /* The translation of the code at va, where translated code is about to jump, entered into the jump
