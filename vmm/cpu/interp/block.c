@@ -353,8 +353,7 @@ struct rv_block *rv_block_find(struct rv_interp *c, uint64_t va) {
 
 struct rv_block *rv_block_known(struct rv_interp *c, uint64_t va, uint64_t pa) {
     struct rv_block *b = c->blocks->hash[hash_of(pa, va, c->mode)];
-    while (b && !(b->va == va && b->pa == pa && b->mode == c->mode && !b->crosses))
-        b = b->hash_next;
+    while (b && !(b->va == va && b->pa == pa && b->mode == c->mode)) b = b->hash_next;
     return b;
 }
 

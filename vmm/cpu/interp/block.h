@@ -33,8 +33,8 @@ static inline struct rv_block *rv_block_follow(struct rv_interp *c, struct rv_bl
  * RAM. */
 bool rv_block_is_passing(const struct rv_interp *c, const struct rv_block *b);
 
-/* The block at va for the current mode if it lies at pa, inside one page, and is decoded already;
- * or NULL. */
+/* The block at va for the current mode if it lies at pa and is decoded already; or NULL. Where its
+ * rest lies when it crosses into another page is not looked at. */
 struct rv_block *rv_block_known(struct rv_interp *c, uint64_t va, uint64_t pa);
 
 /* A block of only b's first instruction, in a place of its own, for single stepping. */

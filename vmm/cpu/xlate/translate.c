@@ -375,12 +375,35 @@ static void look_at_window(struct rv_translation *t) {
     rv_emit_lea(e, H10, rv_sum(H10, HCX, 0, 0));
 }
 
+/* Leaves by out unless it is equal to that. */
+static void unless_equal(struct rv_translation *t, struct rv_rm what, uint64_t to,
+                         struct rv_out *out) {
+    struct rv_emit *e = &t->e;
+    rv_emit_load(e, HCX, what);
+    rv_emit_imm(e, H10, 0 - to);
+    rv_emit_lea(e, HCX, rv_sum(HCX, H10, 0, 0));
+    cold(t, (struct rv_cold){.kind = RV_COLD_OUT, .jump = rv_emit_unless_zero(e), .out = out});
+}
+
+/* An instruction over the end of a page: how the code came here says what maps its beginning; what
+ * maps the rest is what the TLB says, as for a fetch. */
+static void look_at_tail(struct rv_translation *t, struct rv_out *out) {
+    uint64_t va = (t->b->va | 0xfff) + 1;
+    int32_t at =
+        RV_AT(tlbs) + (int32_t)(t->tb->set * sizeof(struct rv_tlb)) +
+        (int32_t)offsetof(struct rv_tlb, x) +
+        (int32_t)sizeof(struct rv_tlbe) * (int32_t)(va >> RV_PAGE_SHIFT & (RV_TLB_SIZE - 1));
+    unless_equal(t, rv_mem(HSP, at + (int32_t)offsetof(struct rv_tlbe, tag)), 0 - va, out);
+    unless_equal(t, rv_mem(HSP, at + (int32_t)offsetof(struct rv_tlbe, addend)), t->b->pa2, out);
+}
+
 /* Vector registers in the host's, the stack at hand, and enough left to run the whole block. */
 static void prologue(struct rv_translation *t) {
     struct rv_emit *e = &t->e;
     struct rv_out *count = &t->tb->refuse, *vec = &t->tb->barred;
     *count = (struct rv_out){.how = t->window ? RV_OUT_STACK : RV_OUT_COUNT, .tb = t->tb};
     *vec = (struct rv_out){.how = RV_OUT_VEC, .tb = t->tb};
+    if (t->b->crosses) look_at_tail(t, vec);
     if (t->vec) {
         rv_emit_load(e, HCX, RV_HOT(vec));
         uint8_t *not_live = rv_emit_unless_zero(e);
@@ -400,12 +423,14 @@ static void prologue(struct rv_translation *t) {
     if (t->c->count) count_entry(t);
 }
 
-static bool decode(struct rv_translation *t, ZydisDecoder *z, const uint8_t *bytes, size_t size,
-                   const struct rv_insn *i) {
+/* Decodes the instruction in hand. */
+static bool decode(struct rv_translation *t, ZydisDecoder *z) {
+    const struct rv_insn *i = t->i;
+    const struct rv_block *b = t->b;
     struct rv_decode *d = &t->d;
-    d->bytes = bytes + i->off;
-    d->rip = t->b->va + i->off;
-    return ZYAN_SUCCESS(ZydisDecoderDecodeFull(z, d->bytes, size - i->off, &d->z, d->op));
+    d->bytes = b->crosses ? t->straddle : t->page + (b->pa & 0xfff) + i->off;
+    d->rip = b->va + i->off;
+    return ZYAN_SUCCESS(ZydisDecoderDecodeFull(z, d->bytes, b->len - i->off, &d->z, d->op));
 }
 
 /* ---- which blocks ---- */
@@ -464,7 +489,7 @@ static void choose(struct rv_translation *t) {
 /* ---- all of it ---- */
 
 /* First pass: what the beginning has to look at. */
-static void survey(struct rv_translation *t, ZydisDecoder *z, const uint8_t *page) {
+static void survey(struct rv_translation *t, ZydisDecoder *z) {
     struct rv_tb *tb = t->tb;
     rv_stack_begin(t);
     for (unsigned k = 0; k < t->parts; k++) {
@@ -473,7 +498,7 @@ static void survey(struct rv_translation *t, ZydisDecoder *z, const uint8_t *pag
         t->b = t->blocks[k];
         for (unsigned n = 0; n < t->b->n; n++) {
             t->i = &t->b->insn[n];
-            bool valid = decode(t, z, page + (t->b->pa & 0xfff), t->b->len, t->i);
+            bool valid = decode(t, z);
             if (valid && rv_is_vec(&t->d)) vec = true;
             if (valid && !tb->b->no_window) rv_stack_note(t);
             rv_stack_follow(t, valid);
@@ -490,7 +515,7 @@ static void survey(struct rv_translation *t, ZydisDecoder *z, const uint8_t *pag
     }
 }
 
-static void write_parts(struct rv_translation *t, ZydisDecoder *z, const uint8_t *page) {
+static void write_parts(struct rv_translation *t, ZydisDecoder *z) {
     bool ended = false;
     t->rest = t->tb->n;
     rv_stack_begin(t);
@@ -499,7 +524,7 @@ static void write_parts(struct rv_translation *t, ZydisDecoder *z, const uint8_t
         t->rest -= t->b->n;
         for (unsigned n = 0; n < t->b->n; n++) {
             t->i = &t->b->insn[n];
-            bool valid = decode(t, z, page + (t->b->pa & 0xfff), t->b->len, t->i);
+            bool valid = decode(t, z);
             ended = instruction(t, valid);
             rv_stack_follow(t, valid);
         }
@@ -516,6 +541,16 @@ static void write_colds(struct rv_translation *t) {
     t->e.p = end;
 }
 
+/* A block of one instruction whose bytes are in two pages. */
+static void straddle(struct rv_translation *t) {
+    const struct rv_block *b = t->blocks[0];
+    size_t first = RV_PAGE_SIZE - (b->pa & 0xfff);
+    const struct rv_ram *ram = t->c->ram;
+    memcpy(t->straddle, t->page + (b->pa & 0xfff), first);
+    memcpy(t->straddle + first, ram->host + rv_ram_offset(ram, b->pa2), b->len - first);
+    t->parts = 1;
+}
+
 /* Has the translation go when b is forgotten. */
 static void note_part(struct rv_part *p, struct rv_block *b) {
     p->next = b->part_of;
@@ -527,7 +562,7 @@ static void note_part(struct rv_part *p, struct rv_block *b) {
 struct rv_tb *rv_translate(struct rv_interp *c, struct rv_block *b) {
     struct rv_xlate *x = c->xlate;
     uint64_t off = rv_ram_offset(c->ram, b->pa);
-    if (b->crosses || off == UINT64_MAX) return NULL;
+    if (off == UINT64_MAX || rv_block_is_passing(c, b)) return NULL;
     if (x->cold - x->used < CODE_ROOM || x->size - x->cold_used < CODE_ROOM) {
         while (x->all) rv_unlink_tb(c, x->all);
         x->used = x->start;
@@ -535,9 +570,13 @@ struct rv_tb *rv_translate(struct rv_interp *c, struct rv_block *b) {
     }
     struct rv_translation t = {.c = c,
                                .blocks = {b},
+                               .page = c->ram->host + (off & RV_PAGE_MASK),
                                .e.r11_written = true,
                                .portable = c->bus->quirks & RV_QUIRK_PORTABLE};
-    choose(&t);
+    if (b->crosses)
+        straddle(&t);
+    else
+        choose(&t);
     if (b->dead) return NULL;
     struct rv_tb *tb = rv_alloc(sizeof *tb + t.parts * sizeof tb->part[0]);
     tb->b = b;
@@ -548,12 +587,11 @@ struct rv_tb *rv_translate(struct rv_interp *c, struct rv_block *b) {
     t.e.p = tb->code;
     ZydisDecoder z;
     rv_decode_init(c, &z);
-    const uint8_t *page = c->ram->host + (off & RV_PAGE_MASK);
-    survey(&t, &z, page);
+    survey(&t, &z);
     t.b = b;
     t.window = tb->high > tb->low;
     prologue(&t);
-    write_parts(&t, &z, page);
+    write_parts(&t, &z);
     write_colds(&t);
     rv_assert(t.e.p <= x->rw + x->cold && x->cold_used <= x->size);
     x->used = ((size_t)(t.e.p - x->rw) + 15) & ~(size_t)15;

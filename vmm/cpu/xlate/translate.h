@@ -31,6 +31,8 @@ struct rv_translation {
     unsigned part, parts;
     unsigned rest; /* instructions in those behind it */
     struct rv_block *blocks[RV_PARTS];
+    const uint8_t *page;  /* their page's content */
+    uint8_t straddle[16]; /* or that of the only instruction, over the end of the page */
     bool jumps[RV_PARTS]; /* the next part is where this one jumps to, not what lies behind it */
     struct rv_tb *tb;
     struct rv_emit e;
