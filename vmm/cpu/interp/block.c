@@ -29,7 +29,8 @@ struct rv_blocks {
     struct rv_block *watched, *all;
     struct code_page **pages; /* one a RAM page, NULL without code */
     struct rv_block *dead;    /* to be freed when surely no longer running; linked by hash_next */
-    struct rv_block *first;   /* room for rv_block_first and for code outside RAM */
+    struct rv_block *first;   /* room for rv_block_first and for code outside RAM, */
+    struct rv_block *one;     /* and for rv_block_one */
     size_t memory;
     struct rv_insn scratch[RV_BLOCK_INSNS + 1];
 };
@@ -40,6 +41,7 @@ int rv_blocks_new(struct rv_interp *c, struct rv_err *err) {
     c->block_epoch = 1;
     c->blocks->pages = rv_alloc((c->ram->size >> RV_PAGE_SHIFT) * sizeof *c->blocks->pages);
     c->blocks->first = rv_alloc(sizeof(struct rv_block) + 2 * sizeof(struct rv_insn));
+    c->blocks->one = rv_alloc(sizeof(struct rv_block) + 2 * sizeof(struct rv_insn));
     return 0;
 }
 
@@ -47,8 +49,6 @@ static void bury(struct rv_blocks *bs) {
     while (bs->dead) {
         struct rv_block *b = bs->dead;
         bs->dead = b->hash_next;
-        for (unsigned n = 0; b->one && n < b->n; n++) free(b->one[n]);
-        free(b->one);
         free(b);
     }
 }
@@ -61,6 +61,7 @@ void rv_blocks_free(struct rv_interp *c) {
     for (uint64_t i = 0; i < n; i++) free(c->blocks->pages[i]);
     free(c->blocks->pages);
     free(c->blocks->first);
+    free(c->blocks->one);
     free(c->blocks);
     c->blocks = NULL;
 }
@@ -368,19 +369,24 @@ struct rv_block *rv_block_link(struct rv_interp *c, struct rv_block *from, uint6
     return b;
 }
 
-static void make_one(struct rv_block *f, const struct rv_block *b, unsigned at) {
-    struct rv_insn i = b->insn[at];
-    *f = (struct rv_block){.va = b->va + i.off,
-                           .pa = b->pa + i.off,
-                           .mode = b->mode,
-                           .n = 1,
-                           .len = i.len,
-                           .watched = b->watched && !at,
-                           .flow = at + 1u == b->n ? b->flow : RV_FLOW_ON,
-                           .first_op = b->first_op};
-    i.off = i.at = 0;
-    f->insn[0] = i;
-    f->insn[1] = (struct rv_insn){.op = rv_op_block_end, .off = i.len};
+/* Writes only what differs between such blocks: this is done for every step. */
+static struct rv_block *make_one(struct rv_block *f, const struct rv_block *b, unsigned at) {
+    const struct rv_insn *i = &b->insn[at];
+    f->va = b->va + i->off;
+    f->pa = b->pa + i->off;
+    f->mode = b->mode;
+    f->n = 1;
+    f->len = i->len;
+    f->crosses = b->crosses;
+    f->pa2 = b->pa2;
+    f->watched = b->watched && !at;
+    f->flow = at + 1u == b->n ? b->flow : RV_FLOW_ON;
+    f->first_op = b->first_op;
+    f->insn[0] = *i;
+    f->insn[0].off = f->insn[0].at = 0;
+    f->insn[1].op = rv_op_block_end;
+    f->insn[1].off = i->len;
+    return f;
 }
 
 bool rv_block_is_passing(const struct rv_interp *c, const struct rv_block *b) {
@@ -389,16 +395,9 @@ bool rv_block_is_passing(const struct rv_interp *c, const struct rv_block *b) {
 
 struct rv_block *rv_block_first(struct rv_interp *c, const struct rv_block *b) {
     struct rv_block *f = c->blocks->first;
-    if (b != f) make_one(f, b, 0);
-    return f;
+    return b == f ? f : make_one(f, b, 0);
 }
 
-struct rv_block *rv_block_one(struct rv_block *b, unsigned at) {
-    if (!b->one) b->one = rv_alloc(b->n * sizeof(struct rv_block *));
-    struct rv_block *one = b->one[at];
-    if (!one) {
-        one = b->one[at] = rv_alloc(sizeof *one + 2 * sizeof one->insn[0]);
-        make_one(one, b, at);
-    }
-    return one;
+struct rv_block *rv_block_one(struct rv_interp *c, const struct rv_block *b, unsigned at) {
+    return make_one(c->blocks->one, b, at);
 }

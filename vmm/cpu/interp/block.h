@@ -39,8 +39,8 @@ struct rv_block *rv_block_known(struct rv_interp *c, uint64_t va, uint64_t pa);
 
 /* A block of only b's first instruction, in a place of its own, for single stepping. */
 struct rv_block *rv_block_first(struct rv_interp *c, const struct rv_block *b);
-/* A block of only one of b's instructions, kept as long as b. */
-struct rv_block *rv_block_one(struct rv_block *b, unsigned at);
+/* A block of only one of b's instructions, in a place that the next call writes to. */
+struct rv_block *rv_block_one(struct rv_interp *c, const struct rv_block *b, unsigned at);
 
 /* Whether decoded code covers any of these bytes of RAM (within one page). */
 bool rv_block_covers(const struct rv_interp *c, uint64_t offset, uint64_t size);

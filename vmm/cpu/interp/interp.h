@@ -121,10 +121,9 @@ struct rv_block {
     struct rv_block *all_next, **all_at;         /* among all */
     struct rv_tb *tb[RV_TLB_SETS];               /* more about its translations */
     struct rv_part *part_of;                     /* translations that begin with another block */
-    struct rv_block **one; /* a block for each instruction alone, where there was need */
-    uint32_t number[2];    /* what it is counted under, [1] in user mode; 0: none yet */
-    uint32_t trust;        /* c->trust when its bytes were last known to be these */
-    uint8_t *bytes;        /* what it was decoded from, behind insn; NULL: not kept */
+    uint32_t number[2]; /* what it is counted under, [1] in user mode; 0: none yet */
+    uint32_t trust;     /* c->trust when its bytes were last known to be these */
+    uint8_t *bytes;     /* what it was decoded from, behind insn; NULL: not kept */
     struct rv_insn insn[];
 };
 

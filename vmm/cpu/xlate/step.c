@@ -61,7 +61,7 @@ uint64_t rv_xlate_step(struct rv_interp *c, const struct rv_insn *i, uint64_t wi
     c->end_icount = from + i->at + 1;
     /* Alone, an operation may do everything: reach devices, change code and page tables. What
      * translated code relies on is looked at afterwards. */
-    struct rv_block *one = rv_block_one(b, i->at);
+    struct rv_block *one = rv_block_one(c, b, i->at);
     c->x.icount = c->end_icount - 1;
     c->x.rip = one->va;
     c->block = one;
