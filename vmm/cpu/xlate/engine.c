@@ -3,6 +3,7 @@
 
 #include "vmm/base/buf.h"
 #include "vmm/cpu/interp/block.h"
+#include "vmm/cpu/interp/decode.h"
 #include "vmm/cpu/interp/run.h"
 #include "vmm/cpu/xlate/eager.h"
 #include "vmm/cpu/xlate/xlate.h"
@@ -106,6 +107,7 @@ static void xlate_destroy(struct rv_engine *e) {
     if (x) {
         while (x->all) rv_unlink_tb(c, x->all);
         rv_code_free(x);
+        free(x->decoded);
         free(x);
     }
     c->hooks = NULL;
@@ -134,6 +136,7 @@ static int xlate_create(struct rv_engine **out, struct rv_ram *ram, struct rv_cp
     if (r) return r;
     struct rv_interp *c = rv_interp_of(e);
     c->xlate = rv_alloc(sizeof *c->xlate);
+    c->xlate->decoded = rv_alloc(RV_BLOCK_INSNS * sizeof *c->xlate->decoded);
     r = rv_code_new(c->xlate, profile->v3, err);
     if (r) {
         xlate_destroy(e);

@@ -49,7 +49,7 @@ static void here(struct rv_emit *e, uint8_t *jump) { *jump = (uint8_t)(e->p - (j
 
 void rv_settle_count(struct rv_translation *t, bool rotates) {
     struct rv_emit *e = &t->e;
-    bool wide = t->d.op[0].size == 64;
+    bool wide = t->d->op[0].size == 64;
     rv_emit_pext(e, HCX, HCX, wide ? RV_HOT(count_mask[1]) : RV_HOT(count_mask[0]));
     uint8_t *by_none = when_zero(e);
     rv_emit_lea(e, HCX, rv_mem(HCX, -1));

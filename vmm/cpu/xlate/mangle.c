@@ -294,10 +294,10 @@ static struct rv_enc encoding(const struct rv_decode *d) {
 }
 
 static void put_immediate(struct rv_translation *t) {
-    const ZydisDecodedInstruction *z = &t->d.z;
+    const ZydisDecodedInstruction *z = &t->d->z;
     for (unsigned n = 0; n < 2; n++)
         if (z->raw.imm[n].size) {
-            memcpy(t->e.p, t->d.bytes + z->raw.imm[n].offset, z->raw.imm[n].size / 8);
+            memcpy(t->e.p, t->d->bytes + z->raw.imm[n].offset, z->raw.imm[n].size / 8);
             t->e.p += z->raw.imm[n].size / 8;
         }
 }
@@ -341,24 +341,18 @@ static bool is_intricate(const struct rv_flag_use *use) {
 /* Whether these flags, bits of RFLAGS, are given other values by what follows in the block before
  * anything can see them: a jump, an access to memory, a step. */
 static bool hides(const struct rv_translation *t, uint32_t flags) {
-    ZydisDecoder decoder;
-    rv_decode_init(t->c, &decoder);
-    const uint8_t *at = t->d.bytes + t->d.z.length;
     for (unsigned n = t->i->at + 1u; n < t->b->n; n++) {
-        struct rv_decode d;
-        if (!ZYAN_SUCCESS(ZydisDecoderDecodeFull(&decoder, at, t->b->insn[n].len, &d.z, d.op)))
-            return false;
-        for (unsigned o = 0; o < d.z.operand_count; o++)
-            if (d.op[o].type == ZYDIS_OPERAND_TYPE_MEMORY) return false;
+        const struct rv_decode *d = t->d + (n - t->i->at);
+        if (!rv_is_decoded(d)) return false;
+        for (unsigned o = 0; o < d->z.operand_count; o++)
+            if (d->op[o].type == ZYDIS_OPERAND_TYPE_MEMORY) return false;
         struct copy k;
-        if (!copied(&d) || rv_is_vec(&d) || !operands(&d, &k) || k.reg.high || k.rm.high)
-            return false;
-        struct rv_flag_use use = rv_flag_use(&d.z, d.op);
+        if (!copied(d) || rv_is_vec(d) || !operands(d, &k) || k.reg.high || k.rm.high) return false;
+        struct rv_flag_use use = rv_flag_use(&d->z, d->op);
         if ((use.reads & flags) || (t->portable && is_intricate(&use))) return false;
         /* By nothing, shifts leave them alone. Others leave flags open that were so before. */
         if (!use.by_cl) flags &= ~(use.sets | (t->portable ? use.open : 0));
         if (!flags) return true;
-        at += d.z.length;
     }
     return false;
 }
@@ -366,7 +360,7 @@ static bool hides(const struct rv_translation *t, uint32_t flags) {
 /* Rotations by an immediate and by CL leave different values in OF, which is undefined unless the
  * count is one. The interpreter's way counts: by CL. */
 static bool rotates_many(const struct rv_translation *t) {
-    const ZydisDecodedInstruction *z = &t->d.z;
+    const ZydisDecodedInstruction *z = &t->d->z;
     unsigned count = z->raw.imm[0].value.u & (z->operand_width == 64 ? 63 : 31);
     return z->opcode_map == ZYDIS_OPCODE_MAP_DEFAULT && (z->opcode & 0xfe) == 0xc0 &&
            z->raw.modrm.reg < 4 && count > 1 && !t->portable && !hides(t, RV_FL_OF);
@@ -397,7 +391,7 @@ static bool may_be_memory(const ZydisDecodedInstruction *z, const struct operand
 
 /* Operands in registers. r10, r11 and rcx are those without a host register. */
 static struct rv_rm registers(struct rv_translation *t, struct copy *k, struct rv_enc *enc) {
-    const ZydisDecodedInstruction *z = &t->d.z;
+    const ZydisDecodedInstruction *z = &t->d->z;
     if (k->reg.spilled && !k->rm.spilled && has_direction(z) && may_be_memory(z, &k->reg)) {
         struct operand other = k->rm;
         k->rm = k->reg;
@@ -430,7 +424,7 @@ static struct rv_rm registers(struct rv_translation *t, struct copy *k, struct r
 }
 
 bool rv_mangle(struct rv_translation *t) {
-    const struct rv_decode *d = &t->d;
+    const struct rv_decode *d = t->d;
     struct rv_emit *e = &t->e;
     struct copy k;
     if (!copied(d) || !operands(d, &k)) return false;

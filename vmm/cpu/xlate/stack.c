@@ -44,7 +44,7 @@ static bool pops(rv_op op) { return op == rv_op_pop_r64 || op == rv_op_ret64; }
 
 void rv_stack_note(struct rv_translation *t) {
     const struct rv_insn *i = t->i;
-    const struct rv_decode *d = &t->d;
+    const struct rv_decode *d = t->d;
     if (pushes(i->op, i)) take(t, -8, 8);
     if (pops(i->op)) take(t, 0, 8);
     if (!rv_on_stack(t)) return;
@@ -59,7 +59,7 @@ void rv_stack_note(struct rv_translation *t) {
 }
 
 void rv_stack_follow(struct rv_translation *t, bool valid) {
-    const struct rv_decode *d = &t->d;
+    const struct rv_decode *d = t->d;
     if (!valid) t->sp_known = false;
     if (!t->sp_known) return;
     const ZydisDecodedOperand *to = NULL;

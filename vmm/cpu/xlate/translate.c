@@ -253,7 +253,7 @@ static void step_here(struct rv_translation *t) {
 static bool instruction(struct rv_translation *t, bool valid) {
     const struct rv_insn *i = t->i;
     struct rv_flag_use use = {0};
-    if (t->portable && valid) use = rv_flag_use(&t->d.z, t->d.op);
+    if (t->portable && valid) use = rv_flag_use(&t->d->z, t->d->op);
     rv_flags_before(t, &use);
     uint8_t *start = t->e.p;
     unsigned colds = t->colds;
@@ -423,14 +423,14 @@ static void prologue(struct rv_translation *t) {
     if (t->c->count) count_entry(t);
 }
 
-/* Decodes the instruction in hand. */
-static bool decode(struct rv_translation *t, ZydisDecoder *z) {
+/* Decodes the instruction in hand, unless it is none. */
+static void decode(const struct rv_translation *t, ZydisDecoder *z, struct rv_decode *d) {
     const struct rv_insn *i = t->i;
     const struct rv_block *b = t->b;
-    struct rv_decode *d = &t->d;
     d->bytes = b->crosses ? t->straddle : t->page + (b->pa & 0xfff) + i->off;
     d->rip = b->va + i->off;
-    return ZYAN_SUCCESS(ZydisDecoderDecodeFull(z, d->bytes, b->len - i->off, &d->z, d->op));
+    if (!ZYAN_SUCCESS(ZydisDecoderDecodeFull(z, d->bytes, b->len - i->off, &d->z, d->op)))
+        d->z.length = 0;
 }
 
 /* ---- which blocks ---- */
@@ -491,15 +491,18 @@ static void choose(struct rv_translation *t) {
 /* First pass: what the beginning has to look at. */
 static void survey(struct rv_translation *t, ZydisDecoder *z) {
     struct rv_tb *tb = t->tb;
+    struct rv_decode *d = t->c->xlate->decoded;
     rv_stack_begin(t);
     for (unsigned k = 0; k < t->parts; k++) {
         struct rv_tb before = {.low = tb->low, .high = tb->high};
         bool vec = false;
         t->b = t->blocks[k];
-        for (unsigned n = 0; n < t->b->n; n++) {
+        for (unsigned n = 0; n < t->b->n; n++, d++) {
             t->i = &t->b->insn[n];
-            bool valid = decode(t, z);
-            if (valid && rv_is_vec(&t->d)) vec = true;
+            t->d = d;
+            decode(t, z, d);
+            bool valid = rv_is_decoded(d);
+            if (valid && rv_is_vec(d)) vec = true;
             if (valid && !tb->b->no_window) rv_stack_note(t);
             rv_stack_follow(t, valid);
         }
@@ -515,16 +518,17 @@ static void survey(struct rv_translation *t, ZydisDecoder *z) {
     }
 }
 
-static void write_parts(struct rv_translation *t, ZydisDecoder *z) {
+static void write_parts(struct rv_translation *t) {
     bool ended = false;
+    t->d = t->c->xlate->decoded;
     t->rest = t->tb->n;
     rv_stack_begin(t);
     for (t->part = 0; t->part < t->parts; t->part++) {
         t->b = t->blocks[t->part];
         t->rest -= t->b->n;
-        for (unsigned n = 0; n < t->b->n; n++) {
+        for (unsigned n = 0; n < t->b->n; n++, t->d++) {
             t->i = &t->b->insn[n];
-            bool valid = decode(t, z);
+            bool valid = rv_is_decoded(t->d);
             ended = instruction(t, valid);
             rv_stack_follow(t, valid);
         }
@@ -591,7 +595,7 @@ struct rv_tb *rv_translate(struct rv_interp *c, struct rv_block *b) {
     t.b = b;
     t.window = tb->high > tb->low;
     prologue(&t);
-    write_parts(&t, &z);
+    write_parts(&t);
     write_colds(&t);
     rv_assert(t.e.p <= x->rw + x->cold && x->cold_used <= x->size);
     x->used = ((size_t)(t.e.p - x->rw) + 15) & ~(size_t)15;

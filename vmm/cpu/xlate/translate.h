@@ -36,18 +36,21 @@ struct rv_translation {
     bool jumps[RV_PARTS]; /* the next part is where this one jumps to, not what lies behind it */
     struct rv_tb *tb;
     struct rv_emit e;
-    struct rv_decode d;
-    const struct rv_insn *i; /* the instruction in hand */
-    bool vec;                /* the block has SSE instructions: xmm registers are live in it */
-    bool window;             /* the stack from tb->low to tb->high is known to be there */
-    bool sp_known;           /* where the stack pointer is before this instruction: */
-    int32_t sp;              /* bytes from where it was at the block's beginning */
-    bool portable;           /* RV_QUIRK_PORTABLE: */
-    unsigned open;           /* flags that are to be 0 before this instruction, as in c->fl, and
-                                need not be in the host's */
+    const struct rv_insn *i;   /* the instruction in hand, */
+    const struct rv_decode *d; /* and among all that are translated, decoded */
+    bool vec;                  /* the block has SSE instructions: xmm registers are live in it */
+    bool window;               /* the stack from tb->low to tb->high is known to be there */
+    bool sp_known;             /* where the stack pointer is before this instruction: */
+    int32_t sp;                /* bytes from where it was at the block's beginning */
+    bool portable;             /* RV_QUIRK_PORTABLE: */
+    unsigned open;             /* flags that are to be 0 before this instruction, as in c->fl, and
+                                  need not be in the host's */
     unsigned colds;
     struct rv_cold cold[RV_COLD_MAX];
 };
+
+/* Whether the bytes are an instruction at all. */
+static inline bool rv_is_decoded(const struct rv_decode *d) { return d->z.length; }
 
 /* Host register of guest register n, or HNONE. */
 extern const uint8_t rv_xlate_host[RV_GPRS];

@@ -114,6 +114,8 @@ struct rv_tb {
     struct rv_part part[];
 };
 
+struct rv_decode;
+
 struct rv_xlate {
     uint8_t *rw;       /* the code, writable */
     const uint8_t *rx; /* the same memory, executable */
@@ -126,7 +128,8 @@ struct rv_xlate {
     struct rv_block *refused; /* to be interpreted once */
     struct rv_block *warming; /* is interpreted now, to see whether it is worth translating */
     rv_icount until;
-    unsigned hot; /* how often a block is interpreted before it is translated */
+    unsigned hot;              /* how often a block is interpreted before it is translated */
+    struct rv_decode *decoded; /* room for the instructions of one translation */
 };
 
 /* ---- code.c ---- */
