@@ -6,16 +6,6 @@ enum { F_P = 1, F_W = 2, F_U = 4, F_RSVD = 8, F_I = 16 };
 
 #define read_of(at)  TRY("movb (%0), %%al", ::"r"(at), RESUME : "rax", "memory")
 #define write_of(at) TRY("movb $1, (%0)", ::"r"(at), RESUME : "memory")
-/* The call's return address stays on the stack when the fetch faults: undo it. */
-static int fetch(uint64_t at) {
-    caught.vector = -1;
-    __asm__ volatile("mov %%rsp, %%r12; movl $99f, %c[resume_]; call *%0; movl $0, %c[resume_]; "
-                     "99: mov %%r12, %%rsp" ::"r"(at),
-                     RESUME
-                     : "memory", "r12");
-    return caught.vector;
-}
-
 static void faults_with(int vector, uint32_t error, uint64_t cr2, unsigned line) {
     if (vector != PF || caught.error != error || caught.cr2 != cr2) {
         failed("paging.c", line, "page fault error",
@@ -306,6 +296,40 @@ static void crossing(void) {
     equal(caught.error, 0);
 }
 
+/* A loop with an instruction over the end of a page: what maps its end is asked each time, however
+ * often it ran. */
+static void code_crossing(void) {
+    part("code across pages");
+    /* mov ecx,20; xor eax,eax; 1: add eax,1; add eax,0x..0100 */
+    static const uint8_t head[] = {0xb9, 20, 0, 0, 0, 0x31, 0xc0, 0x83, 0xc0, 1, 0x05, 0, 1};
+    /* the upper half of that; dec ecx; jnz 1b; ret */
+    static const uint8_t tail[] = {0, 0, 0xff, 0xc9, 0x75, 0xf4, 0xc3};
+    uint64_t at = at_page(7) - sizeof head;
+    for (unsigned i = 0; i < sizeof head; i++) pages[6][4096 - sizeof head + i] = head[i];
+    for (unsigned i = 0; i < sizeof tail; i++) pages[5][i] = pages[7][i] = tail[i];
+    pages[5][0] = 5;
+    pages[7][0] = 7;
+    map(6, ADDRESS(pages[6]) | P | W);
+    for (unsigned i = 0; i < 60; i++) {
+        unsigned end = i & 4 ? 5 : 7;
+        if (i & 1) {
+            map(7, ADDRESS(pages[end]) | P | W);
+        } else {
+            window_pt[7] = ADDRESS(pages[end]) | P | W;
+            WRITE_REG(cr3, READ_REG(cr3));
+        }
+        uint32_t got;
+        __asm__ volatile("call *%1" : "=a"(got) : "r"(at) : "rcx", "memory", "cc");
+        equal(got, 20 * (0x101 + (end << 16)));
+        if (i % 3 == 0) {
+            map(7, 0);
+            pf(fetch(at), F_I, at_page(7));
+            map(7, ADDRESS(pages[end]) | P | W | NX);
+            pf(fetch(at), F_P | F_I, at_page(7));
+        }
+    }
+}
+
 int main(void) {
     wrmsr(EFER, rdmsr(EFER) | 0x800);
     WRITE_REG(cr0, READ_REG(cr0) | CR0_WP);
@@ -317,5 +341,6 @@ int main(void) {
     stale();
     demand();
     crossing();
+    code_crossing();
     return 0;
 }

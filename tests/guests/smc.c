@@ -64,6 +64,21 @@ static void crossing(void) {
     }
 }
 
+/* Whether two bytes are an instruction is known from the second page alone. */
+static void none_crossing(void) {
+    part("no instruction across pages");
+    uint8_t *at = pages[1] - 1;
+    at[0] = 0x0f;
+    for (unsigned i = 0; i < 60; i++) {
+        at[1] = 0x04;
+        equal(fetch(ADDRESS(at)), UD);
+        at[1] = 0x1f; /* nop; ret */
+        at[2] = 0xc0;
+        at[3] = 0xc3;
+        equal(fetch(ADDRESS(at)), -1);
+    }
+}
+
 static void aliases(void) {
     part("through an alias");
     map(0, ADDRESS(pages[2]) | P | W);
@@ -151,6 +166,7 @@ int main(void) {
     plain();
     same_block();
     crossing();
+    none_crossing();
     aliases();
     moved();
     mixed();

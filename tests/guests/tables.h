@@ -46,6 +46,17 @@ static inline void tables_on(void) {
     user_offset = ALIAS;
 }
 
+/* Calls what is at `at`; the vector of the exception that it ends with, or -1. The call's return
+ * address stays on the stack then: undo it. */
+static inline int fetch(uint64_t at) {
+    caught.vector = -1;
+    __asm__ volatile("mov %%rsp, %%r12; movl $99f, %c[resume_]; call *%0; movl $0, %c[resume_]; "
+                     "99: mov %%r12, %%rsp" ::"r"(at),
+                     RESUME
+                     : "memory", "r12", "rax", "rcx", "cc");
+    return caught.vector;
+}
+
 #define CR0_WP   (1u << 16)
 #define CR4_PGE  (1u << 7)
 #define CR4_PCID (1u << 17)

@@ -17,6 +17,7 @@
 #define LINEAR_SIZE (1u << 12)
 #define GRANULE     6 /* log2 of the bytes a bit of a page's coverage map stands for */
 #define MEMORY_MAX  (512u << 20)
+#define INSN_MAX    15u /* bytes */
 
 struct code_page {
     uint64_t covered;            /* bit n: a block has bytes in granule n */
@@ -239,11 +240,13 @@ static struct rv_block *decode_at(struct rv_interp *c, uint64_t va, uint64_t pa)
         uint64_t off2 = rv_ram_offset(c->ram, pa2);
         memset(straddle, 0xff, sizeof straddle);
         memcpy(straddle, bytes, in_page);
-        if (off2 != UINT64_MAX) memcpy(straddle + in_page, c->ram->host + off2, 15);
+        if (off2 != UINT64_MAX) memcpy(straddle + in_page, c->ram->host + off2, INSN_MAX);
         in_ram = in_ram && off2 != UINT64_MAX;
         crosses = true;
-        n = rv_decode_block(c, straddle, in_page + 15, va - c->cs_base, bs->scratch, 1, &len);
+        n = rv_decode_block(c, straddle, in_page + INSN_MAX, va - c->cs_base, bs->scratch, 1, &len);
         rv_assert(n == 1);
+        /* It may depend on any of these bytes that they are no instruction. */
+        if (len <= in_page) len = INSN_MAX;
     }
     bool watched;
     unsigned kept = rv_watch_cut(c, va, pa, bs->scratch, n, &watched);
