@@ -48,7 +48,8 @@ static void page_tables(struct or_side *g) {
     for (uint64_t va = OR_DATA; va < OR_RO; va += RV_PAGE_SIZE)
         put64(g, PT + 8 * (uint32_t)(va >> 12 & 511), va | P_PRESENT | P_WRITE | P_USER);
     put64(g, PT + 8 * (uint32_t)(OR_RO >> 12 & 511), OR_RO | P_PRESENT | P_USER);
-    put64(g, PT + 8 * (uint32_t)(OR_CODE >> 12 & 511), OR_CODE | P_PRESENT | P_USER);
+    for (uint64_t va = OR_CODE; va < OR_CODE + OR_CODE_SIZE; va += RV_PAGE_SIZE)
+        put64(g, PT + 8 * (uint32_t)(va >> 12 & 511), va | P_PRESENT | P_USER);
     put64(g, PT + 8 * (uint32_t)(OR_FAR >> 12 & 511), OR_FAR | P_PRESENT | P_USER);
     put64(g, PML4 + 8 * (SYSTEM >> 39 & 511), PDPT_SYS | P_PRESENT | P_WRITE);
     put64(g, PDPT_SYS, PD_SYS | P_PRESENT | P_WRITE);

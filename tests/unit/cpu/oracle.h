@@ -16,6 +16,7 @@
 #define OR_RO        (OR_DATA + OR_DATA_SIZE)
 #define OR_WINDOW    (OR_DATA_SIZE + 0x1000u)
 #define OR_CODE      0x210000ull
+#define OR_CODE_SIZE 0x2000u
 #define OR_FAR       0x213000ull /* more code */
 
 #define OR_INSN_MAX 15

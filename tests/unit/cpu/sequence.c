@@ -38,7 +38,7 @@ static void put(struct or_program *p, const uint8_t *code, unsigned len) {
 }
 #define PUT(p, ...) put(p, (const uint8_t[]){__VA_ARGS__}, sizeof(uint8_t[]){__VA_ARGS__})
 
-#define ROOM 5 /* instructions that one case may become */
+#define ROOM 7 /* instructions that one case may become */
 
 /* VPSRLD or VPSRLQ of a gather's index register, which mostly holds nothing that hits memory. */
 static void small_indices(struct or_program *p, const struct or_case *k) {
@@ -48,8 +48,17 @@ static void small_indices(struct or_program *p, const struct or_case *k) {
         dwords ? 0x72 : 0x73, (uint8_t)(0xd0 | (reg & 7)), dwords ? 26 : 58);
 }
 
+/* What can be divided by much: random dividends are too big for nearly anything. */
+static void small_dividend(struct or_random *r, struct or_program *p) {
+    uint64_t low = or_random(r) >> pick(r, 64);
+    load(p, RV_RAX, low);
+    load(p, RV_RDX, pick(r, 4) ? 0 : pick(r, 2) ? (uint64_t)((int64_t)low >> 63) : pick(r, 4));
+}
+
 static void append(struct or_random *r, struct or_program *p, const struct or_case *k) {
     unsigned loaded = 0;
+    bool divides = k->z.mnemonic == ZYDIS_MNEMONIC_DIV || k->z.mnemonic == ZYDIS_MNEMONIC_IDIV;
+    if (divides && pick(r, 4)) small_dividend(r, p);
     for (unsigned n = 0; n < k->z.operand_count; n++) {
         const ZydisDecodedOperandMem *m = &k->op[n].mem;
         if (k->op[n].type != ZYDIS_OPERAND_TYPE_MEMORY) continue;
@@ -162,8 +171,15 @@ static void between_registers(struct or_random *r, struct or_program *p) {
     case 1: PUT(p, rex, 0xc1, (uint8_t)(0xe0 | pick(r, 2) << 3 | rm), (uint8_t)pick(r, 70)); break;
     case 2: PUT(p, rex, 0xd3, rr); break;                                     /* shifts by CL */
     case 3: PUT(p, rex, 0xff, (uint8_t)(0xc0 | pick(r, 2) << 3 | rm)); break; /* inc, dec */
-    case 4: PUT(p, rex, 0xf7, (uint8_t)(0xd0 | pick(r, 4) << 3 | rm)); break; /* not to imul */
-    case 5: PUT(p, rex, 0x0f, (uint8_t)(0x90 | pick(r, 16)), rr); break;      /* setcc */
+    case 4:
+        if (pick(r, 2)) {
+            small_dividend(r, p);
+            PUT(p, rex, 0xf7, (uint8_t)(0xf0 | pick(r, 2) << 3 | rm)); /* div, idiv */
+        } else {
+            PUT(p, rex, 0xf7, (uint8_t)(0xd0 | pick(r, 4) << 3 | rm)); /* not to imul */
+        }
+        break;
+    case 5: PUT(p, rex, 0x0f, (uint8_t)(0x90 | pick(r, 16)), rr); break; /* setcc */
     case 6:
     case 7: PUT(p, rex, 0x0f, two_0f[pick(r, sizeof two_0f)], rr); break;
     default: PUT(p, rex, two[pick(r, sizeof two)], rr);
@@ -238,7 +254,8 @@ static void go_far(struct or_program *p) {
 void or_program_generate(struct or_random *r, struct or_program *p) {
     struct or_case k = p->k;
     p->len = p->insns = 0;
-    p->place = pick(r, 3) ? pick(r, 0xc00) : 0xf00 + pick(r, 0x100);
+    /* Behind the second page there is none. */
+    p->place = (pick(r, 3) ? pick(r, 0xc00) : 0xf00 + pick(r, 0x100)) + RV_PAGE_SIZE * pick(r, 2);
     p->far = UINT32_MAX;
     unsigned want = 1 + pick(r, 12), near = pick(r, 3) ? want : pick(r, want);
     bool stack = pick(r, 2), plain = pick(r, 4) == 0;
@@ -280,8 +297,8 @@ static int prepare(const struct or_program *p, struct or_side *g, struct rv_err 
     x.rflags = p->k.in.rflags;
     memcpy(g->ram.host + OR_DATA, p->k.mem, OR_WINDOW);
     unsigned far = p->far < p->len ? p->far : p->len, n = far;
-    if (n > RV_PAGE_SIZE - p->place) n = RV_PAGE_SIZE - p->place;
-    memset(g->ram.host + OR_CODE, 0xf4, RV_PAGE_SIZE);
+    if (n > OR_CODE_SIZE - p->place) n = OR_CODE_SIZE - p->place;
+    memset(g->ram.host + OR_CODE, 0xf4, OR_CODE_SIZE);
     memset(g->ram.host + OR_FAR, 0xf4, RV_PAGE_SIZE);
     memcpy(g->ram.host + OR_CODE + p->place, p->code, n);
     memcpy(g->ram.host + OR_FAR, p->code + far, p->len - far);

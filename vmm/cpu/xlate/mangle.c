@@ -338,9 +338,7 @@ static bool is_intricate(const struct rv_flag_use *use) {
     return use->open == RV_FL_ARITH || (use->by_cl && (use->open & RV_FL_CF));
 }
 
-/* Whether these flags, bits of RFLAGS, are given other values by what follows in the block before
- * anything can see them: a jump, an access to memory, a step. */
-static bool hides(const struct rv_translation *t, uint32_t flags) {
+bool rv_hides(const struct rv_translation *t, uint32_t flags) {
     for (unsigned n = t->i->at + 1u; n < t->b->n; n++) {
         const struct rv_decode *d = t->d + (n - t->i->at);
         if (!rv_is_decoded(d)) return false;
@@ -363,7 +361,7 @@ static bool rotates_many(const struct rv_translation *t) {
     const ZydisDecodedInstruction *z = &t->d->z;
     unsigned count = z->raw.imm[0].value.u & (z->operand_width == 64 ? 63 : 31);
     return z->opcode_map == ZYDIS_OPCODE_MAP_DEFAULT && (z->opcode & 0xfe) == 0xc0 &&
-           z->raw.modrm.reg < 4 && count > 1 && !t->portable && !hides(t, RV_FL_OF);
+           z->raw.modrm.reg < 4 && count > 1 && !t->portable && !rv_hides(t, RV_FL_OF);
 }
 
 /* The opcodes whose bit 1 says which of two operands is ModRM.reg. */
@@ -431,7 +429,7 @@ bool rv_mangle(struct rv_translation *t) {
     if (t->portable && rv_is_approximate(d->z.mnemonic)) return false;
     struct rv_flag_use use = {0};
     if (t->i->open) use = rv_flag_use(&d->z, d->op);
-    bool settles = use.by_cl && !hides(t, use.open);
+    bool settles = use.by_cl && !rv_hides(t, use.open);
     if (is_intricate(&use) && (settles || use.open == RV_FL_ARITH)) return false;
     struct rv_enc enc = encoding(d);
     if (d->z.raw.modrm.offset == 0 && enc.vex) {

@@ -260,7 +260,7 @@ static bool instruction(struct rv_translation *t, bool valid) {
     bool ended = i->flags & RV_I_END;
     bool told = t->c->w.flow && t->b->flow && i->at + 1u == t->b->n;
     bool known = valid && i->op != rv_op_ud && i->op != rv_op_too_long && !told;
-    bool steps = !known || !(special(t, &ended) || rv_string(t) || rv_mangle(t));
+    bool steps = !known || !(special(t, &ended) || rv_string(t) || rv_divide(t) || rv_mangle(t));
     if (steps) {
         /* What was begun in vain is taken back. */
         t->e.p = start;

@@ -112,11 +112,19 @@ void rv_clear_flags(struct rv_emit *e, unsigned open);
  */
 bool rv_string(struct rv_translation *t);
 
+/* ---- divide.c ---- */
+
+/* Writes the instruction in hand if it is a division of 32 or 64 bits that can be written. */
+bool rv_divide(struct rv_translation *t);
+
 /* ---- mangle.c ---- */
 
 /* Copies the instruction in hand with its operands replaced. False when it cannot be copied. */
 bool rv_mangle(struct rv_translation *t);
 bool rv_is_vec(const struct rv_decode *d);
+/* Whether these flags, bits of RFLAGS, are given other values by what follows the instruction in
+ * hand in its block before anything can see them: a jump, an access to memory, a step. */
+bool rv_hides(const struct rv_translation *t, uint32_t flags);
 /* Takes a memory operand of 16 bytes or more wherever it lies. */
 bool rv_is_unaligned(const ZydisDecodedInstruction *z);
 

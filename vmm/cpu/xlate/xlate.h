@@ -15,6 +15,7 @@
  *   stack.c      those on the stack, which are looked up once a block
  *   flags.c      flags that processors leave different values in
  *   string.c     string instructions
+ *   divide.c     divisions
  *   link.c       from block to block: jump tables, patched jumps, and their end
  *   engine.c     the dispatcher's hook, and the engine
  */
