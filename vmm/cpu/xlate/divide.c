@@ -28,7 +28,7 @@ static bool divisor(struct rv_translation *t, bool wide) {
         from = rv_reg(rv_get_gpr(t, rv_gpr_number(rv_decode_gpr(o->reg.value)), H11));
     }
     rv_emit_insn(e, mov, H11, from);
-    e->r11_written = true;
+    rv_emit_wrote(e, H11);
     return true;
 }
 

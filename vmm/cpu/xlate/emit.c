@@ -65,17 +65,19 @@ void rv_emit_vzero(struct rv_emit *e, bool all) {
 void rv_emit_pext(struct rv_emit *e, unsigned dst, unsigned src, struct rv_rm mask) {
     struct rv_enc pext = {
         .vex = true, .w = true, .rep = 0xf3, .map = 2, .opcode = 0xf5, .vvvv = (uint8_t)src};
+    rv_emit_wrote(e, dst);
     rv_emit_insn(e, pext, dst, mask);
 }
 
 void rv_emit_shrx(struct rv_emit *e, unsigned dst, unsigned src, unsigned count) {
     struct rv_enc shrx = {
         .vex = true, .w = true, .rep = 0xf2, .map = 2, .opcode = 0xf7, .vvvv = (uint8_t)count};
+    rv_emit_wrote(e, dst);
     rv_emit_insn(e, shrx, dst, rv_reg(src));
 }
 
 void rv_emit_load(struct rv_emit *e, unsigned reg, struct rv_rm from) {
-    if (reg == H11) e->r11_written = true;
+    rv_emit_wrote(e, reg);
     rv_emit_insn(e, (struct rv_enc){.w = true, .opcode = 0x8b}, reg, from);
 }
 
@@ -84,12 +86,12 @@ void rv_emit_store(struct rv_emit *e, unsigned reg, struct rv_rm to) {
 }
 
 void rv_emit_lea(struct rv_emit *e, unsigned reg, struct rv_rm from) {
-    if (reg == H11) e->r11_written = true;
+    rv_emit_wrote(e, reg);
     rv_emit_insn(e, (struct rv_enc){.w = true, .opcode = 0x8d}, reg, from);
 }
 
 void rv_emit_imm(struct rv_emit *e, unsigned reg, uint64_t v) {
-    if (reg == H11) e->r11_written = true;
+    rv_emit_wrote(e, reg);
     bool wide = v >> 32;
     if (wide && v == (uint64_t)(int32_t)v) {
         rv_emit_insn(e, (struct rv_enc){.w = true, .opcode = 0xc7}, 0, rv_reg(reg));

@@ -30,7 +30,8 @@ enum rv_host_reg {
 /* Where the next byte goes. The caller makes sure that there is room. */
 struct rv_emit {
     uint8_t *p;
-    bool r11_written; /* since somebody cleared this */
+    bool r11_written;         /* since somebody cleared this */
+    unsigned scratch_written; /* likewise, a bit for each register */
 };
 
 /* A register (base alone, is_reg) or memory at base + (index << scale) + disp. */
@@ -53,6 +54,13 @@ struct rv_enc {
     bool l;       /* VEX.L: 256 bits */
     uint8_t vvvv; /* a register; 0 where there is none */
 };
+
+/* For what is written otherwise than by the functions below that have a register as their target.
+ */
+static inline void rv_emit_wrote(struct rv_emit *e, unsigned reg) {
+    if (reg == H11) e->r11_written = true;
+    e->scratch_written |= 1u << reg;
+}
 
 static inline void rv_put8(struct rv_emit *e, unsigned v) { *e->p++ = (uint8_t)v; }
 static inline void rv_put32(struct rv_emit *e, uint32_t v) {

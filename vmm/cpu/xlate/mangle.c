@@ -170,6 +170,7 @@ struct operand {
     bool vec, high, low8;         /* an xmm or ymm register; AH, BH, DH; a byte register */
     bool spilled, written;
     bool unread;    /* nothing of what it was remains */
+    bool in_memory; /* where the instruction has it as its operand */
     unsigned guest; /* number; of AH.. as in RAX.. */
     unsigned host;
 };
@@ -302,14 +303,20 @@ static void put_immediate(struct rv_translation *t) {
         }
 }
 
-static void fetch_spilled(struct rv_translation *t, struct operand *p, unsigned scratch) {
+/* Has an operand without a host register in a scratch register: the one of another operand, fetched
+ * before, that is the same register, or one that is not in *avoid. */
+static void fetch_spilled(struct rv_translation *t, struct operand *p, const struct operand *other,
+                          unsigned *avoid) {
     if (!p->spilled) return;
-    p->host = scratch;
-    if (scratch == H11) t->e.r11_written = true;
-    if (!p->unread) rv_emit_load(&t->e, scratch, rv_mem(HSP, RV_AT_GPR(p->guest)));
+    bool same = other && other->spilled && other->guest == p->guest && !other->unread;
+    p->host = same ? other->host : rv_hold(t, p->guest, !p->unread, *avoid);
+    *avoid |= 1u << p->host;
 }
 static void store_spilled(struct rv_translation *t, const struct operand *p) {
-    if (p->spilled && p->written) rv_emit_store(&t->e, p->host, rv_mem(HSP, RV_AT_GPR(p->guest)));
+    if (p->in_memory && p->written) rv_hold_changed(t, p->guest, HNONE);
+    if (!p->spilled || !p->written) return;
+    rv_emit_store(&t->e, p->host, rv_mem(HSP, RV_AT_GPR(p->guest)));
+    rv_hold_changed(t, p->guest, p->host);
 }
 
 static bool needs_rex(const struct operand *p) {
@@ -320,7 +327,8 @@ static bool extended(const struct operand *p) { return p->o && (p->spilled || p-
 /* No ModRM: the register is in the opcode, or only implicit ones take part. */
 static bool copy_plain(struct rv_translation *t, struct copy *k, struct rv_enc enc) {
     struct rv_emit *e = &t->e;
-    fetch_spilled(t, &k->op, H10);
+    unsigned avoid = 0;
+    fetch_spilled(t, &k->op, NULL, &avoid);
     if (enc.opsize) rv_put8(e, 0x66);
     unsigned rex = (unsigned)enc.w << 3;
     if (k->op.o) rex |= k->op.host >> 3;
@@ -387,10 +395,14 @@ static bool may_be_memory(const ZydisDecodedInstruction *z, const struct operand
     }
 }
 
-/* Operands in registers. r10, r11 and rcx are those without a host register. */
-static struct rv_rm registers(struct rv_translation *t, struct copy *k, struct rv_enc *enc) {
+/* Operands in registers: in r10, r11 and rcx those without a host register. rcx_taken: not there.
+ */
+static struct rv_rm registers(struct rv_translation *t, struct copy *k, struct rv_enc *enc,
+                              bool rcx_taken) {
     const ZydisDecodedInstruction *z = &t->d->z;
-    if (k->reg.spilled && !k->rm.spilled && has_direction(z) && may_be_memory(z, &k->reg)) {
+    unsigned avoid = rcx_taken ? 1u << HCX : 0;
+    if (k->reg.spilled && !k->rm.spilled && has_direction(z) && may_be_memory(z, &k->reg) &&
+        !rv_is_held(t, k->reg.guest)) {
         struct operand other = k->rm;
         k->rm = k->reg;
         k->reg = other;
@@ -401,25 +413,29 @@ static struct rv_rm registers(struct rv_translation *t, struct copy *k, struct r
         /* How registers are cleared. */
         k->reg = k->rm;
         k->reg.written = k->reg.spilled = false;
-        k->reg.host = H10;
         k->rm.unread = k->rm.written = true;
-        fetch_spilled(t, &k->rm, H10);
-        return rv_reg(H10);
+        fetch_spilled(t, &k->rm, NULL, &avoid);
+        k->reg.host = k->rm.host;
+        return rv_reg(k->rm.host);
     }
     struct rv_rm rm;
-    if (k->rm.spilled && may_be_memory(z, &k->rm)) {
+    if (k->rm.spilled && may_be_memory(z, &k->rm) && !rv_is_held(t, k->rm.guest)) {
         k->rm.spilled = false;
         k->rm.host = HAX; /* any that needs no prefix */
+        k->rm.in_memory = true;
         rm = rv_mem(HSP, RV_AT_GPR(k->rm.guest));
     } else {
-        fetch_spilled(t, &k->rm, H10);
+        fetch_spilled(t, &k->rm, NULL, &avoid);
         rm = rv_reg(k->rm.host);
     }
-    fetch_spilled(t, &k->reg, H11);
-    fetch_spilled(t, &k->v, HCX);
+    fetch_spilled(t, &k->reg, &k->rm, &avoid);
+    fetch_spilled(t, &k->v, k->rm.spilled ? &k->rm : &k->reg, &avoid);
     if (k->by_cl) rv_emit_lea(&t->e, HCX, rv_mem(H8, 0));
     return rm;
 }
+
+/* Bits of the registers that an address takes. */
+static unsigned used_by(struct rv_rm rm) { return 1u << rm.base | 1u << rm.index; }
 
 bool rv_mangle(struct rv_translation *t) {
     const struct rv_decode *d = t->d;
@@ -439,7 +455,7 @@ bool rv_mangle(struct rv_translation *t) {
     if (d->z.raw.modrm.offset == 0) return !k.mem && copy_plain(t, &k, enc);
     if (!k.mem && !k.rm.o) return false;
     if (k.mem && k.by_cl && k.reg.spilled) return false;
-    bool high = k.reg.high || k.rm.high;
+    bool high = k.reg.high || k.rm.high, rcx_taken = k.by_cl || rotates_many(t);
     if (high &&
         (enc.w || extended(&k.reg) || extended(&k.rm) || needs_rex(&k.reg) || needs_rex(&k.rm)))
         return false;
@@ -459,15 +475,16 @@ bool rv_mangle(struct rv_translation *t) {
         if (k.v.spilled) {
             rv_emit_lea(e, H11, rm);
             rm = rv_mem(H11, 0);
-            fetch_spilled(t, &k.v, H10);
         }
-        fetch_spilled(t, &k.reg, HCX);
+        unsigned avoid = used_by(rm) | (rcx_taken ? 1u << HCX : 0);
+        fetch_spilled(t, &k.v, NULL, &avoid);
+        fetch_spilled(t, &k.reg, &k.v, &avoid);
     } else {
-        rm = registers(t, &k, &enc);
+        rm = registers(t, &k, &enc, rcx_taken);
     }
     enc.rex = needs_rex(&k.reg) || needs_rex(&k.rm);
     if (k.v.o) enc.vvvv = (uint8_t)k.v.host;
-    if (rotates_many(t)) {
+    if (rcx_taken && !k.by_cl) {
         if (high && k.mem) return false;
         rv_emit_imm(e, HCX, d->z.raw.imm[0].value.u & 0xff);
         enc.opcode |= 0x12;
@@ -477,7 +494,10 @@ bool rv_mangle(struct rv_translation *t) {
     }
     rv_emit_insn(e, enc, k.reg.o ? k.reg.host : d->z.raw.modrm.reg, rm);
     put_immediate(t);
-    if (writes_ecx(&d->z)) rv_emit_lea(e, H8, rv_mem(HCX, 0));
+    if (writes_ecx(&d->z)) {
+        rv_emit_lea(e, H8, rv_mem(HCX, 0));
+        rv_emit_wrote(e, HCX);
+    }
     store_spilled(t, &k.v); /* first: MULX to twice the same register leaves the upper half */
     store_spilled(t, &k.reg);
     store_spilled(t, &k.rm); /* last: XADD of a register with itself leaves the sum */

@@ -75,6 +75,7 @@ static unsigned offset_in(struct rv_translation *t, unsigned dst, bool cut) {
     }
     if (!cut && index == HNONE && disp == 0) return base;
     struct rv_enc lea = {.w = !cut, .opcode = 0x8d};
+    rv_emit_wrote(e, dst);
     rv_emit_insn(e, lea, dst, rv_sum(base, index, i->scale, (int32_t)disp));
     return dst;
 }

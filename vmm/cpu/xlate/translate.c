@@ -260,7 +260,9 @@ static bool instruction(struct rv_translation *t, bool valid) {
     bool ended = i->flags & RV_I_END;
     bool told = t->c->w.flow && t->b->flow && i->at + 1u == t->b->n;
     bool known = valid && i->op != rv_op_ud && i->op != rv_op_too_long && !told;
-    bool steps = !known || !(special(t, &ended) || rv_string(t) || rv_divide(t) || rv_mangle(t));
+    bool copied = false;
+    bool steps =
+        !known || !(special(t, &ended) || rv_string(t) || rv_divide(t) || (copied = rv_mangle(t)));
     if (steps) {
         /* What was begun in vain is taken back. */
         t->e.p = start;
@@ -272,6 +274,10 @@ static bool instruction(struct rv_translation *t, bool valid) {
     for (unsigned n = colds; n < t->colds; n++)
         if (t->cold[n].kind == RV_COLD_STEP) t->cold[n].back = t->e.p;
     if (t->colds != colds) t->e.r11_written = true; /* a step comes back to here */
+    if (!copied || t->colds != colds)
+        rv_hold_none(t);
+    else
+        rv_hold_settle(t);
     rv_flags_after(t, &use, steps);
     return ended;
 }
@@ -522,6 +528,7 @@ static void write_parts(struct rv_translation *t) {
     bool ended = false;
     t->d = t->c->xlate->decoded;
     t->rest = t->tb->n;
+    rv_hold_none(t);
     rv_stack_begin(t);
     for (t->part = 0; t->part < t->parts; t->part++) {
         t->b = t->blocks[t->part];

@@ -23,6 +23,7 @@ struct rv_cold {
     unsigned open;           /* STEP, OUT, TABLE: flags that have to be cleared there */
     bool goes_on;            /* STEP: code for what lies behind it follows in any case */
 };
+#define RV_HOLDERS  3
 #define RV_COLD_MAX (RV_BLOCK_INSNS * 3 + RV_PARTS + 8)
 
 struct rv_translation {
@@ -45,6 +46,8 @@ struct rv_translation {
     bool portable;             /* RV_QUIRK_PORTABLE: */
     unsigned open;             /* flags that are to be 0 before this instruction, as in c->fl, and
                                   need not be in the host's */
+    uint8_t held[RV_HOLDERS];  /* guest register, plus one, that is in a scratch register, too */
+    unsigned used[RV_HOLDERS], uses;
     unsigned colds;
     struct rv_cold cold[RV_COLD_MAX];
 };
@@ -63,6 +66,18 @@ unsigned rv_get_gpr(struct rv_translation *t, unsigned n, unsigned scratch);
 /* The rel32 at jump is to lead to a step of the instruction in hand, from where translated code
  * goes on behind that instruction. */
 void rv_slow(struct rv_translation *t, uint8_t *jump);
+
+/* ---- hold.c ---- */
+
+/* Has guest register n, which has no host register, in a scratch register; load: with its content.
+ * avoid: bits of host registers that are not to be taken. */
+unsigned rv_hold(struct rv_translation *t, unsigned guest, bool load, unsigned avoid);
+bool rv_is_held(struct rv_translation *t, unsigned guest);
+/* What is in host is the guest register's new content; HNONE: it is in memory alone. */
+void rv_hold_changed(struct rv_translation *t, unsigned guest, unsigned host);
+/* Forgets what was in scratch registers that were written since; or everything. */
+void rv_hold_settle(struct rv_translation *t);
+void rv_hold_none(struct rv_translation *t);
 
 /* ---- memory.c: writes code that keeps flags and leaves rcx free ---- */
 

@@ -12,6 +12,7 @@
  *   code.c       memory for code; the ways in and out of it
  *   translate.c  one block to host code
  *   memory.c     its memory operands
+ *   hold.c       guest registers in scratch registers
  *   stack.c      those on the stack, which are looked up once a block
  *   flags.c      flags that processors leave different values in
  *   string.c     string instructions
