@@ -144,6 +144,41 @@ Test(system, int1_takes_a_breakpoint_that_mov_ss_held_back) {
     end();
 }
 
+/* As much as a block can hold of what takes most to translate. */
+Test(system, divisions_in_a_row) {
+    enum { MANY = 200 };
+    static uint8_t code[7 * MANY + 1];
+    static const uint8_t idiv[] = {0x48, 0xf7, 0x3d}, hlt = 0xf4; /* idiv qword [rip+...] */
+    for (unsigned n = 0; n < MANY; n++) {
+        uint32_t disp = DATA - (CODE + 7 * (n + 1));
+        memcpy(code + 7 * n, idiv, sizeof idiv);
+        memcpy(code + 7 * n + 3, &disp, sizeof disp);
+    }
+    code[7 * MANY] = hlt;
+    begin(0);
+    put64(DATA, 1);
+    g.x.gpr[RV_RAX] = 12345;
+    g.x.gpr[RV_RDX] = 0;
+    cr_expect_eq(run(code, sizeof code), -1);
+    cr_expect_eq(g.x.gpr[RV_RAX], 12345);
+    cr_expect_eq(g.x.gpr[RV_RDX], 0);
+    end();
+    memset(code, 0x90, sizeof code);
+    for (unsigned n = 0; n < MANY; n++) memcpy(code + 3 * n, (uint8_t[]){0x48, 0xf7, 0x3e}, 3);
+    code[3 * MANY] = hlt; /* idiv qword [rsi] */
+    begin(0);
+    put64(DATA, 3);
+    g.x.gpr[RV_RSI] = DATA;
+    g.x.gpr[RV_RAX] = 12345;
+    g.x.gpr[RV_RDX] = 0;
+    /* 12345, 4115; then there is a remainder above 1371: too much for a quotient. */
+    cr_expect_eq(run(code, sizeof code), RV_VEC_DE);
+    cr_expect_eq(g.x.gpr[RV_RAX], 1371);
+    cr_expect_eq(g.x.gpr[RV_RDX], 2);
+    cr_expect_eq(get64(g.x.gpr[RV_RSP]), CODE + 2 * 3);
+    end();
+}
+
 Test(system, cpuid_hides_a_disabled_apic) {
     static const uint8_t code[] = {0x31, 0xc0, 0xff, 0xc0, 0x0f, 0xa2, 0xf4}; /* eax = 1; cpuid */
     begin(0);

@@ -24,7 +24,7 @@ struct rv_cold {
     bool goes_on;            /* STEP: code for what lies behind it follows in any case */
 };
 #define RV_HOLDERS  3
-#define RV_COLD_MAX (RV_BLOCK_INSNS * 3 + RV_PARTS + 8)
+#define RV_COLD_MAX (RV_BLOCK_INSNS * 4 + RV_PARTS + 8)
 
 struct rv_translation {
     struct rv_interp *c;
