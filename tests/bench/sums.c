@@ -1,5 +1,5 @@
-/* A load for tests/bench/loads: SHA-256 as OpenSSL computes it, with SSSE3 or AVX2 where the processor
- * has them. `sums MEGABYTES` hashes that many megabytes of zeros and prints the sum. */
+/* A load for tests/bench/loads: SHA-256 as OpenSSL computes it, with SSSE3 or AVX2 where the
+ * processor has them. `sums MEGABYTES` hashes that many megabytes of zeros and prints the sum. */
 #include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
