@@ -419,10 +419,6 @@ int rv_compare_find_memory(struct rv_compare *c, bool *found_any, rv_icount *at,
     return r;
 }
 
-static rv_gpa gpa_of(uint64_t offset) {
-    return offset < RV_RAM_LOW_LIMIT ? offset : offset - RV_RAM_LOW_LIMIT + RV_RAM_HIGH_BASE;
-}
-
 size_t rv_compare_memory(struct rv_compare *c, struct rv_compare_bytes *out, size_t n,
                          uint64_t *total) {
     const struct rv_ram *ra = rv_machine_ram(machine(&c->run[0])),
@@ -443,7 +439,7 @@ size_t rv_compare_memory(struct rv_compare *c, struct rv_compare_bytes *out, siz
             }
             ++*total;
             if (!joins && k == n) continue;
-            if (!joins) out[k++] = (struct rv_compare_bytes){.gpa = gpa_of(page + i)};
+            if (!joins) out[k++] = (struct rv_compare_bytes){.gpa = rv_ram_gpa(page + i)};
             joins = true;
             struct rv_compare_bytes *s = &out[k - 1];
             if (s->len < sizeof s->a) {

@@ -134,8 +134,7 @@ struct rv_machine *rv_worker_machine(struct rv_worker *w) {
 
 static void put_page(void *ctx, uint64_t page, const uint8_t *content) {
     struct rv_ram *ram = ctx;
-    uint64_t offset = page << RV_PAGE_SHIFT;
-    rv_gpa gpa = offset < RV_RAM_LOW_LIMIT ? offset : offset - RV_RAM_LOW_LIMIT + RV_RAM_HIGH_BASE;
+    rv_gpa gpa = rv_ram_gpa(page << RV_PAGE_SHIFT);
     bool written = rv_ram_write(ram, gpa, content, RV_PAGE_SIZE);
     rv_assert(written);
 }

@@ -183,8 +183,7 @@ static int come_back(struct pair *p, struct rv_err *err) {
         for (uint64_t page = 0; page < ram->size >> RV_PAGE_SHIFT; page++) {
             if (!changed[page]) continue;
             uint64_t off = page << RV_PAGE_SHIFT;
-            rv_gpa gpa = off < RV_RAM_LOW_LIMIT ? off : off - RV_RAM_LOW_LIMIT + RV_RAM_HIGH_BASE;
-            rv_ram_write(ram, gpa, at->ram + off, RV_PAGE_SIZE);
+            rv_ram_write(ram, rv_ram_gpa(off), at->ram + off, RV_PAGE_SIZE);
         }
         /* What was just put back is not a change to what is remembered. */
         changed = rv_ram_changed(ram);

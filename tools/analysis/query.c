@@ -391,10 +391,7 @@ static int on_hunt_merge(void *ctx, void *state, const struct rv_piece *piece, s
     for (size_t i = 0; !r && i < f->n; i++) {
         uint64_t offset = f->find[i].offset;
         if (!is_new(&h->told, offset)) continue;
-        struct rv_sighting s = {.gpa = offset < RV_RAM_LOW_LIMIT
-                                           ? offset
-                                           : offset - RV_RAM_LOW_LIMIT + RV_RAM_HIGH_BASE,
-                                .by = f->find[i].by};
+        struct rv_sighting s = {.gpa = rv_ram_gpa(offset), .by = f->find[i].by};
         r = h->each(h->ctx, &s, err);
     }
     on_hunt_drop(ctx, state);

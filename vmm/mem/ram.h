@@ -47,6 +47,11 @@ static inline uint64_t rv_ram_offset(const struct rv_ram *r, rv_gpa gpa) {
     return gpa < r->size ? gpa : UINT64_MAX;
 }
 
+/* The guest physical address of an offset into RAM. */
+static inline rv_gpa rv_ram_gpa(uint64_t offset) {
+    return offset < RV_RAM_LOW_LIMIT ? offset : offset - RV_RAM_LOW_LIMIT + RV_RAM_HIGH_BASE;
+}
+
 /* Bytes of RAM below 4 GiB and above it, for memory maps. */
 uint64_t rv_ram_low_size(const struct rv_ram *r);
 uint64_t rv_ram_high_size(const struct rv_ram *r);
