@@ -16,6 +16,9 @@ enum {
     CODE = 0x10000,
     DATA = 0x11000,
     STACK = 0x13000, /* top */
+    PD = 0x14000,
+    PT = 0x15000,
+    OTHER = 0x20000, /* a page that nothing else is in */
     RAM = 2 << 20
 };
 
@@ -141,6 +144,50 @@ Test(system, int1_takes_a_breakpoint_that_mov_ss_held_back) {
     cr_expect_eq(g.x.dr6, 0xffff0ff2);
     cr_expect_not(g.x.pending_db);
     cr_expect_eq(get64(g.x.gpr[RV_RSP]), CODE + 8);
+    end();
+}
+
+/* begin(0), with pages of 4 KiB. */
+static void begin_small_pages(void) {
+    begin(0);
+    put64(PDPT, PD | 7);
+    put64(PD, PT | 7);
+    for (uint64_t page = 0; page < 512; page++) put64(PT + 8 * page, page << 12 | 7);
+}
+
+/* No cached translation outlives its entry: docs/decisions/0001-coherent-translation.md. */
+Test(system, code_that_remaps_itself) {
+    begin_small_pages();
+    uint8_t code[] = {0x48, 0x89, 0x37, 0xb8, 2, 0, 0, 0, 0xf4}; /* mov [rdi],rsi; mov eax,2; hlt */
+    memcpy(g.ram.host + OTHER, code, sizeof code);
+    code[4] = 1;
+    g.x.gpr[RV_RDI] = PT + 8 * (CODE >> 12);
+    g.x.gpr[RV_RSI] = OTHER | 7;
+    cr_expect_eq(run(code, sizeof code), -1);
+    cr_expect_eq(g.x.gpr[RV_RAX], 2);
+    end();
+}
+
+Test(system, code_that_remaps_its_stack) {
+    begin_small_pages();
+    g.x.gpr[RV_RAX] = 1;
+    put64(OTHER + 0xff8, 0x100);
+    g.x.gpr[RV_RDI] = PT + 8 * ((STACK - 1) >> 12);
+    g.x.gpr[RV_RSI] = OTHER | 7;
+    g.x.gpr[RV_RDX] = (STACK - 0x1000) | 7;
+    int vector = RUN(0xbb, 40, 0, 0, 0, /* mov ebx, 40 */
+                     0x50, 0x58,        /* again: push rax; pop rax */
+                     0xeb, 0,           /* jmp to the next */
+                     0x50,              /* push rax */
+                     0x48, 0x89, 0x37,  /* mov [rdi], rsi: there is another stack now */
+                     0x59,              /* pop rcx */
+                     0x48, 0x89, 0x17,  /* mov [rdi], rdx */
+                     0x48, 0x01, 0xcd,  /* add rbp, rcx */
+                     0xff, 0xcb,        /* dec ebx */
+                     0x75, 0xed,        /* jnz again */
+                     0xf4);
+    cr_expect_eq(vector, -1);
+    cr_expect_eq(g.x.gpr[RV_RBP], 40 * 0x100);
     end();
 }
 

@@ -131,7 +131,7 @@ struct rv_block {
  * linear address negated, because translated code can add without touching the flags but cannot
  * subtract or compare. An empty entry carries the tag of a page that belongs to another entry, and
  * is no neighbour's either. */
-#define RV_TLB_BITS 10
+#define RV_TLB_BITS 11
 #define RV_TLB_SIZE (1u << RV_TLB_BITS)
 
 struct rv_tlbe {
@@ -151,24 +151,25 @@ static inline bool rv_tlb_hit(const struct rv_tlbe *e, uint64_t va) {
 
 struct rv_tlb {
     struct rv_tlbe r[RV_TLB_SIZE], w[RV_TLB_SIZE], x[RV_TLB_SIZE];
-    uint64_t filled[RV_TLB_SIZE / 64]; /* a bit for each entry that may not be empty */
-    bool low; /* some are of addresses in the lower half of a long mode's */
+    /* A bit for each entry that may not be empty, and for each that may be of an address in the
+     * lower half of a long mode's: in one of r, w, x. */
+    uint64_t filled[RV_TLB_SIZE / 64], low[RV_TLB_SIZE / 64];
 };
 static inline void rv_tlb_uses(struct rv_tlb *t, uint64_t va) {
     unsigned n = va >> RV_PAGE_SHIFT & (RV_TLB_SIZE - 1);
     t->filled[n / 64] |= 1ull << (n % 64);
-    t->low |= !(va >> 63);
+    t->low[n / 64] |= (uint64_t) !(va >> 63) << (n % 64);
 }
-/* The first of those from n on; RV_TLB_SIZE when there is none. */
-static inline unsigned rv_tlb_next(const struct rv_tlb *t, unsigned n) {
+/* The first bit from n on; RV_TLB_SIZE when there is none. */
+static inline unsigned rv_tlb_next(const uint64_t *map, unsigned n) {
     for (unsigned w = n / 64; w < RV_TLB_SIZE / 64; w++) {
-        uint64_t bits = t->filled[w] & (w == n / 64 ? ~0ull << (n % 64) : ~0ull);
+        uint64_t bits = map[w] & (w == n / 64 ? ~0ull << (n % 64) : ~0ull);
         if (bits) return w * 64 + (unsigned)__builtin_ctzll(bits);
     }
     return RV_TLB_SIZE;
 }
-#define RV_TLB_EACH(t, i)                                                                          \
-    for (unsigned i = rv_tlb_next(t, 0); i < RV_TLB_SIZE; i = rv_tlb_next(t, i + 1))
+#define RV_TLB_EACH(map, i)                                                                        \
+    for (unsigned i = rv_tlb_next(map, 0); i < RV_TLB_SIZE; i = rv_tlb_next(map, i + 1))
 
 struct rv_jump {
     uint64_t va;

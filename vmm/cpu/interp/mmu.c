@@ -32,7 +32,8 @@ int rv_mmu_new(struct rv_interp *c, struct rv_err *err) {
     c->mmu = rv_alloc(sizeof *c->mmu);
     c->mmu->pages = rv_alloc((c->ram->size >> RV_PAGE_SHIFT) * sizeof *c->mmu->pages);
     c->mmu->gen = c->mmu->low_gen = 1;
-    for (unsigned s = 0; s < RV_TLB_SETS; s++) memset(c->tlbs[s].filled, 0xff, RV_TLB_SIZE / 8);
+    for (unsigned s = 0; s < RV_TLB_SETS; s++)
+        memset(c->tlbs[s].filled, 0xff, sizeof c->tlbs[s].filled);
     rv_mmu_flush(c);
     return 0;
 }
@@ -43,9 +44,12 @@ void rv_mmu_free(struct rv_interp *c) {
     c->mmu = NULL;
 }
 
+static void close_window(struct rv_interp *c, unsigned set) {
+    c->hot.window[set] = (struct rv_window){.low = 0, .high = 1ull << 62};
+}
+
 void rv_mmu_dropped(struct rv_interp *c) {
-    for (unsigned s = 0; s < RV_TLB_NEVER; s++)
-        c->hot.window[s] = (struct rv_window){.low = 0, .high = 1ull << 62};
+    for (unsigned s = 0; s < RV_TLB_NEVER; s++) close_window(c, s);
     c->changed = true;
 }
 
@@ -61,9 +65,9 @@ static void forget_low_tables(struct rv_interp *c) {
 void rv_mmu_flush(struct rv_interp *c) {
     for (unsigned s = 0; s < RV_TLB_SETS; s++) {
         struct rv_tlb *t = &c->tlbs[s];
-        RV_TLB_EACH(t, i) t->r[i].tag = t->w[i].tag = t->x[i].tag = rv_tlb_empty(i);
+        RV_TLB_EACH(t->filled, i) t->r[i].tag = t->w[i].tag = t->x[i].tag = rv_tlb_empty(i);
         memset(t->filled, 0, sizeof t->filled);
-        t->low = false;
+        memset(t->low, 0, sizeof t->low);
     }
     rv_mmu_dropped(c);
     if (c->hooks) c->hooks->unmapped(c, false);
@@ -76,6 +80,13 @@ void rv_mmu_flush(struct rv_interp *c) {
     }
 }
 
+/* The tag of an entry for writing that says that a page may be written, but that each write has to
+ * be seen. It saves the walk. As an empty entry's it belongs to a page of another entry, so that no
+ * address hits it. */
+static uint64_t seen_tag(uint64_t page) {
+    return 0 - (page ^ (uint64_t)(RV_TLB_SIZE / 4) << RV_PAGE_SHIFT);
+}
+
 /* The tags of empty entries are those of addresses in the lower half. */
 static bool is_low(const struct rv_tlbe *e) { return (int64_t)(e->tag - 1) < 0; }
 static void drop_if_low(struct rv_tlbe *e, uint64_t n) {
@@ -86,15 +97,14 @@ static void drop_if_low(struct rv_tlbe *e, uint64_t n) {
 static void flush_low(struct rv_interp *c) {
     for (unsigned s = 0; s < RV_TLB_SETS; s++) {
         struct rv_tlb *t = &c->tlbs[s];
-        if (!t->low) continue;
-        RV_TLB_EACH(t, i) {
+        RV_TLB_EACH(t->low, i) {
             drop_if_low(&t->r[i], i);
             drop_if_low(&t->w[i], i);
             drop_if_low(&t->x[i], i);
             if (is_low(&t->r[i]) && is_low(&t->w[i]) && is_low(&t->x[i]))
                 t->filled[i / 64] &= ~(1ull << (i % 64));
         }
-        t->low = false;
+        memset(t->low, 0, sizeof t->low);
     }
     rv_mmu_dropped(c);
     if (c->hooks) c->hooks->unmapped(c, true);
@@ -147,12 +157,19 @@ void rv_mmu_mode(struct rv_interp *c) {
 
 /* ---- page tables as watched pages ---- */
 
+static void evict_write(struct rv_tlb *t, unsigned i, uint64_t host) {
+    if (t->w[i].addend - t->w[i].tag == host) t->w[i].tag = rv_tlb_empty(i);
+}
+
 static void evict_writes(struct rv_interp *c, uint64_t page) {
     uint64_t host = (uint64_t)(uintptr_t)(c->ram->host + (page << RV_PAGE_SHIFT));
+    unsigned at = c->mmu->pages[page].write_at;
     for (unsigned s = 0; s < RV_TLB_SETS; s++) {
         struct rv_tlb *t = &c->tlbs[s];
-        RV_TLB_EACH(t, i)
-            if (t->w[i].addend - t->w[i].tag == host) t->w[i].tag = rv_tlb_empty(i);
+        if (at != RV_WRITE_MANY)
+            evict_write(t, at, host);
+        else
+            RV_TLB_EACH(t->filled, i) evict_write(t, i, host);
     }
     rv_mmu_dropped(c);
 }
@@ -186,6 +203,11 @@ static void mark_table(struct rv_interp *c, uint64_t page, unsigned level, uint6
     }
 }
 
+/* Whether va lies in a page whose number ends in these bits. */
+static bool ends_in(uint64_t va, unsigned number, unsigned bits, bool low) {
+    return !(((va >> RV_PAGE_SHIFT) ^ number) & ((1u << bits) - 1)) && !(low && va >> 63);
+}
+
 /* A leaf table's entry changed. Its index is the low bits of the page number, which index the
  * caches too. */
 static void leaf_changed(struct rv_interp *c, uint64_t offset, bool low) {
@@ -194,14 +216,22 @@ static void leaf_changed(struct rv_interp *c, uint64_t offset, bool low) {
     unsigned first = (unsigned)(offset & 0xfff) >> (wide ? 3 : 2);
     for (unsigned s = 0; s < RV_TLB_SETS; s++) {
         struct rv_tlb *t = &c->tlbs[s];
-        if (low && !t->low) continue;
         for (unsigned i = first; i < RV_TLB_SIZE; i += 1u << bits) {
+            const uint64_t *map = low ? t->low : t->filled;
+            if (!(map[i / 64] >> (i % 64) & 1)) continue;
             if (!low || is_low(&t->r[i])) t->r[i].tag = rv_tlb_empty(i);
             if (!low || is_low(&t->w[i])) t->w[i].tag = rv_tlb_empty(i);
             if (!low || is_low(&t->x[i])) t->x[i].tag = rv_tlb_empty(i);
         }
     }
-    rv_mmu_dropped(c);
+    /* A process that ends clears hundreds of entries in a row. Code that runs counts on no others
+     * than those of its own page and of its window. */
+    if (ends_in(c->cs_base + c->x.rip, first, bits, low)) c->changed = true;
+    for (unsigned s = 0; s < RV_TLB_NEVER; s++) {
+        if (!ends_in(0 - c->hot.window[s].low, first, bits, low)) continue;
+        close_window(c, s);
+        c->changed = true;
+    }
     if (c->hooks) c->hooks->remapped(c, first, bits, low);
 }
 
@@ -394,8 +424,8 @@ static uint64_t translate(struct rv_interp *c, const struct rv_insn *i, uint64_t
     return pa;
 }
 
-static void fill(struct rv_interp *c, uint64_t va, uint64_t pa, bool write) {
-    if (c->tlb == &c->tlbs[RV_TLB_NEVER]) return;
+static void fill(struct rv_interp *c, struct rv_tlb *t, uint64_t va, uint64_t pa, bool write) {
+    if (t == &c->tlbs[RV_TLB_NEVER]) return;
     uint64_t off = rv_ram_offset(c->ram, pa & RV_PAGE_MASK);
     if (off == UINT64_MAX) return;
     if (!(c->x.efer & RV_EFER_LMA)) va &= 0xffffffffu;
@@ -404,14 +434,29 @@ static void fill(struct rv_interp *c, uint64_t va, uint64_t pa, bool write) {
     uint64_t page = va & RV_PAGE_MASK;
     unsigned n = (va >> RV_PAGE_SHIFT) & (RV_TLB_SIZE - 1);
     uint64_t addend = (uint64_t)(uintptr_t)(c->ram->host + off) - page;
-    rv_tlb_uses(c->tlb, va);
-    c->tlb->r[n] = (struct rv_tlbe){0 - page, addend};
+    rv_tlb_uses(t, va);
+    t->r[n] = (struct rv_tlbe){0 - page, addend};
     if (!write || watched) return;
     struct rv_page *p = &c->mmu->pages[off >> RV_PAGE_SHIFT];
-    if (p->code || rv_mmu_is_table(c, off >> RV_PAGE_SHIFT)) return;
+    if (p->code || rv_mmu_is_table(c, off >> RV_PAGE_SHIFT)) {
+        t->w[n] = (struct rv_tlbe){seen_tag(page), addend};
+        return;
+    }
+    if (p->write_gen != c->mmu->gen)
+        p->write_at = (uint16_t)n;
+    else if (p->write_at != n)
+        p->write_at = RV_WRITE_MANY;
     p->write_gen = c->mmu->gen;
     c->ram->dirty[off >> RV_PAGE_SHIFT] = 1;
-    c->tlb->w[n] = (struct rv_tlbe){0 - page, addend};
+    t->w[n] = (struct rv_tlbe){0 - page, addend};
+}
+
+/* As translate, for a write that does not cross a page. */
+static uint64_t translate_write(struct rv_interp *c, const struct rv_insn *i, uint64_t va) {
+    const struct rv_tlbe *e = rv_tlb_at(c->tlb->w, va);
+    if (e->tag == seen_tag(va & RV_PAGE_MASK))
+        return rv_ram_gpa(va + e->addend - (uint64_t)(uintptr_t)c->ram->host);
+    return translate(c, i, va, access_of(c) | RV_ACC_WRITE);
 }
 
 uint64_t rv_mmu_fetch(struct rv_interp *c, uint64_t va) {
@@ -596,7 +641,7 @@ uint64_t rv_load_slow(struct rv_interp *c, const struct rv_insn *i, uint64_t va,
     unsigned first = RV_PAGE_SIZE - (va & 0xfff);
     if (size > first) return load(c, i, va, size, access_of(c));
     uint64_t pa = translate(c, i, va, access_of(c));
-    fill(c, va, pa, false);
+    fill(c, c->tlb, va, pa, false);
     rv_watch_data(c, i, va, pa, size, RV_WATCH_READ);
     return phys_load(c, i, pa, size);
 }
@@ -610,9 +655,9 @@ void rv_store_slow(struct rv_interp *c, const struct rv_insn *i, uint64_t va, un
         store(c, i, va, size, value, access_of(c));
         return;
     }
-    uint64_t pa = translate(c, i, va, access_of(c) | RV_ACC_WRITE);
+    uint64_t pa = translate_write(c, i, va);
     prepare_store(c, i, pa, size);
-    fill(c, va, pa, true);
+    fill(c, c->tlb, va, pa, true);
     rv_watch_data(c, i, va, pa, size, RV_WATCH_WRITE);
     phys_store(c, i, pa, size, value);
 }
@@ -621,11 +666,11 @@ void rv_probe_write(struct rv_interp *c, const struct rv_insn *i, uint64_t va, u
     if (rv_fast_w(c, va, size)) return;
     check_canonical(c, i, va, size);
     unsigned first = RV_PAGE_SIZE - (va & 0xfff);
-    unsigned access = access_of(c) | RV_ACC_WRITE;
     if (size <= first) {
-        prepare_store(c, i, translate(c, i, va, access), size);
+        prepare_store(c, i, translate_write(c, i, va), size);
         return;
     }
+    unsigned access = access_of(c) | RV_ACC_WRITE;
     uint64_t pa1 = translate(c, i, va, access), pa2 = translate(c, i, va + first, access);
     prepare_store(c, i, pa1, first);
     prepare_store(c, i, pa2, size - first);
@@ -684,19 +729,43 @@ void rv_store_bytes(struct rv_interp *c, const struct rv_insn *i, uint64_t va, c
     }
 }
 
+/* The cache whose entries an implicit supervisor access may use. */
+static struct rv_tlb *implicit_tlb(struct rv_interp *c) {
+    return &c->tlbs[c->x.cr4 & RV_CR4_SMAP ? RV_TLB_KERNEL : RV_TLB_KERNEL_AC];
+}
+
 uint64_t rv_sys_load(struct rv_interp *c, const struct rv_insn *i, uint64_t va, unsigned size) {
-    return load(c, i, va, size, RV_ACC_IMPLICIT);
+    struct rv_tlb *t = implicit_tlb(c);
+    const struct rv_tlbe *e = rv_tlb_at(t->r, va);
+    if (rv_likely(rv_tlb_hit(e, va + size - 1))) {
+        uint64_t v = 0;
+        memcpy(&v, (const void *)(va + e->addend), size);
+        return v;
+    }
+    if (size > RV_PAGE_SIZE - (va & 0xfff)) return load(c, i, va, size, RV_ACC_IMPLICIT);
+    uint64_t pa = translate(c, i, va, RV_ACC_IMPLICIT);
+    fill(c, t, va, pa, false);
+    rv_watch_data(c, i, va, pa, size, RV_WATCH_READ);
+    return phys_load(c, i, pa, size);
 }
 
 void rv_sys_store(struct rv_interp *c, const struct rv_insn *i, uint64_t va, unsigned size,
                   uint64_t value) {
-    store(c, i, va, size, value, RV_ACC_IMPLICIT);
-}
-
-uint64_t rv_load_as(struct rv_interp *c, const struct rv_insn *i, uint64_t va, unsigned size,
-                    bool user) {
-    check_canonical(c, i, va, size);
-    return load(c, i, va, size, user ? RV_ACC_USER : 0);
+    struct rv_tlb *t = implicit_tlb(c);
+    const struct rv_tlbe *e = rv_tlb_at(t->w, va);
+    if (rv_likely(rv_tlb_hit(e, va + size - 1))) {
+        memcpy((void *)(va + e->addend), &value, size);
+        return;
+    }
+    if (size > RV_PAGE_SIZE - (va & 0xfff)) {
+        store(c, i, va, size, value, RV_ACC_IMPLICIT);
+        return;
+    }
+    uint64_t pa = translate(c, i, va, RV_ACC_IMPLICIT | RV_ACC_WRITE);
+    prepare_store(c, i, pa, size);
+    fill(c, t, va, pa, true);
+    rv_watch_data(c, i, va, pa, size, RV_WATCH_WRITE);
+    phys_store(c, i, pa, size, value);
 }
 
 void rv_store_as(struct rv_interp *c, const struct rv_insn *i, uint64_t va, unsigned size,

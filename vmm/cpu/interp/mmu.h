@@ -16,7 +16,9 @@ struct rv_page {
     uint8_t pt_levels;  /* bit n: used as a table of level n (1 = leaf) while pt_gen is current */
     uint8_t low_levels; /* the same while low_gen is */
     bool code;          /* decoded blocks lie here; writes must be seen */
+    uint16_t write_at;  /* while write_gen is: the entry where they are cached, or RV_WRITE_MANY */
 };
+#define RV_WRITE_MANY UINT16_MAX
 
 struct rv_mmu {
     uint32_t gen, low_gen;
@@ -68,8 +70,6 @@ uint64_t rv_sys_load(struct rv_interp *c, const struct rv_insn *i, uint64_t va, 
 void rv_sys_store(struct rv_interp *c, const struct rv_insn *i, uint64_t va, unsigned size,
                   uint64_t value);
 /* As data accesses, with a privilege of one's choosing (stacks of another level). */
-uint64_t rv_load_as(struct rv_interp *c, const struct rv_insn *i, uint64_t va, unsigned size,
-                    bool user);
 void rv_store_as(struct rv_interp *c, const struct rv_insn *i, uint64_t va, unsigned size,
                  uint64_t value, bool user);
 

@@ -526,7 +526,7 @@ static void ram_cleaned(void *ctx) {
     struct rv_interp *c = ctx;
     for (unsigned s = 0; s < RV_TLB_SETS; s++) {
         struct rv_tlb *t = &c->tlbs[s];
-        RV_TLB_EACH(t, i) t->w[i].tag = t->x[i].tag = rv_tlb_empty(i);
+        RV_TLB_EACH(t->filled, i) t->w[i].tag = t->x[i].tag = rv_tlb_empty(i);
     }
     rv_mmu_dropped(c);
     if (c->hooks) c->hooks->unmapped(c, false);
