@@ -258,14 +258,16 @@ void or_program_generate(struct or_random *r, struct or_program *p) {
     p->place = (pick(r, 3) ? pick(r, 0xc00) : 0xf00 + pick(r, 0x100)) + RV_PAGE_SIZE * pick(r, 2);
     p->far = UINT32_MAX;
     unsigned want = 1 + pick(r, 12), near = pick(r, 3) ? want : pick(r, want);
-    bool stack = pick(r, 2), plain = pick(r, 4) == 0;
+    bool stack = pick(r, 2), plain = pick(r, 4) == 0, masks = pick(r, 4) == 0;
     if (stack) touch(p);
     for (unsigned n = 0; n < want && p->insns + ROOM + 1 < RV_COUNT(p->at); n++) {
         if (n && n == near) go_far(p);
         or_generate(r, &k, NULL);
         if (n == 0) memcpy(p->k.in.gpr, k.in.gpr, sizeof k.in.gpr);
         if (k.z.mnemonic == ZYDIS_MNEMONIC_CMPXCHG16B && pick(r, 2)) k.in.gpr[RV_RBX] = 0;
-        if (stack && k.profile->v3 && pick(r, 4) == 0)
+        if (masks && pick(r, 3) == 0)
+            PUT(p, pick(r, 3) ? 0xfb : 0xfa); /* sti, cli */
+        else if (stack && k.profile->v3 && pick(r, 4) == 0)
             avx_on_stack(r, p);
         else if (stack && pick(r, 16) == 0)
             on_string(r, p);
@@ -277,7 +279,7 @@ void or_program_generate(struct or_random *r, struct or_program *p) {
             append(r, p, &k);
     }
     if (stack) p->k.in.gpr[RV_RSP] = stack_pointer(r);
-    p->k.in.rflags = k.in.rflags;
+    p->k.in.rflags = k.in.rflags | (masks ? RV_FL_IOPL : 0);
     memcpy(p->k.in.fx, k.in.fx, sizeof k.in.fx);
     memcpy(p->k.in.ymmh, k.in.ymmh, sizeof k.in.ymmh);
     memcpy(p->k.mem, k.mem, sizeof k.mem);

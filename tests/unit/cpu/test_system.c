@@ -147,6 +147,68 @@ Test(system, int1_takes_a_breakpoint_that_mov_ss_held_back) {
     end();
 }
 
+/* Runs code that is in memory to position `to`, from g.x on. */
+static int run_to(rv_icount to, bool want_window) {
+    struct rv_err err = {0};
+    cr_assert_eq(g.e->ops->set(g.e, &g.x, &err), 0, "%s", err.msg);
+    int r = g.e->ops->run(g.e, to, want_window, &err);
+    g.e->ops->get(g.e, &g.x);
+    return r;
+}
+
+static bool stop_at_any(void *ctx, const struct rv_watch_hit *hit) {
+    (void)ctx, (void)hit;
+    return true;
+}
+
+Test(system, sti_has_a_shadow_for_one_instruction) {
+    static const uint8_t code[] = {0xfa, 0xfb, 0x90, 0xfb, 0x90, 0x90, 0xf4};
+    for (unsigned to = 1; to <= 6; to++) {
+        begin(0);
+        memcpy(g.ram.host + CODE, code, sizeof code); /* cli; sti; nop; sti; nop; nop; hlt */
+        cr_expect_eq(run_to(to, false), RV_RUN_UNTIL);
+        cr_expect_eq(g.x.icount, to);
+        /* The second one sets a flag that is set already. */
+        cr_expect_eq(g.x.sti_shadow, to == 2, "at %u", to);
+        cr_expect_eq(!!(g.x.rflags & RV_FL_IF), to >= 2, "at %u", to);
+        end();
+    }
+}
+
+Test(system, sti_delays_the_window_by_one_instruction) {
+    /* cli; nop; sti; nop; nop; jmp to the first: often enough to be all translated. */
+    static const uint8_t code[] = {0xfa, 0x90, 0xfb, 0x90, 0x90, 0xeb, 0xf9};
+    struct rv_err err = {0};
+    begin(0);
+    memcpy(g.ram.host + CODE, code, sizeof code);
+    cr_expect_eq(run_to(6 * 30 + 1, false), RV_RUN_UNTIL);
+    cr_expect_eq(g.e->ops->run(g.e, 1000, true, &err), RV_RUN_WINDOW);
+    cr_expect_eq(g.e->ops->icount(g.e), 6 * 30 + 4);
+    end();
+}
+
+Test(system, a_fault_ends_the_shadow_of_sti) {
+    begin(0);
+    cr_expect_eq(RUN(0xfa, 0xfb, 0x0f, 0x0b), RV_VEC_UD); /* cli; sti; ud2 */
+    cr_expect_not(g.x.sti_shadow);
+    cr_expect_eq(get64(g.x.gpr[RV_RSP]), CODE + 2);
+    end();
+    /* Stopped between the fault and its handler. */
+    begin(0);
+    memcpy(g.ram.host + CODE, (const uint8_t[]){0xfa, 0xfb, 0x0f, 0x0b}, 4);
+    struct rv_watchpoint point = {.addr = RV_VEC_UD, .len = 1, .access = RV_WATCH_DELIVER};
+    struct rv_watch watch = {.point = &point, .n = 1, .hit = stop_at_any};
+    g.e->ops->watch(g.e, &watch);
+    cr_expect_eq(run_to(1000, false), RV_RUN_WATCH);
+    cr_expect_eq(g.x.icount, 2);
+    cr_expect_eq(g.x.rip, HANDLERS + 16 * RV_VEC_UD);
+    cr_expect_not(g.x.sti_shadow);
+    end();
+    begin(3);
+    cr_expect_eq(RUN(0xfb), RV_VEC_GP);
+    end();
+}
+
 /* begin(0), with pages of 4 KiB. */
 static void begin_small_pages(void) {
     begin(0);

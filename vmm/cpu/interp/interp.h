@@ -266,6 +266,7 @@ struct rv_interp {
     bool single;       /* the current block is one instruction long and may touch devices */
     bool delivering;   /* inside exception delivery; fault being delivered in `fault` */
     bool want_window;  /* run() was asked to stop when an interrupt could be taken */
+    rv_icount sti_at;  /* behind an STI whose shadow is not in x yet (show_shadow); or RV_NEVER */
     bool watching;     /* TF or debug registers: every instruction runs alone */
     atomic_bool leave; /* look at everything unusual before the next block */
     atomic_bool kicked;

@@ -38,9 +38,10 @@ RV_OP(sti) {
     if (c->cpl > (c->x.rflags & RV_FL_IOPL) >> 12) rv_raise_error(c, i, RV_VEC_GP, 0);
     if (!(c->x.rflags & RV_FL_IF)) {
         c->x.rflags |= RV_FL_IF;
-        c->x.sti_shadow = 1;
+        c->sti_at = c->end_icount;
     }
-    end_and_look(c, i);
+    rv_end(c, i);
+    if (c->want_window) rv_leave(c);
 }
 
 /* ---- ports ---- */

@@ -134,6 +134,14 @@ static void take(struct rv_interp *c, struct rv_fault f, uint64_t insn_rip, bool
 
 /* ---- between blocks ---- */
 
+/* STI keeps interrupts away for one instruction more. Mostly there is none, and nobody looks: Linux
+ * has an STI in every page fault and system call. So it only notes its position, and what may look
+ * at x calls this first. */
+static void show_shadow(struct rv_interp *c) {
+    if (c->sti_at == c->x.icount) c->x.sti_shadow = 1;
+    c->sti_at = RV_NEVER;
+}
+
 static bool shadowed(const struct rv_interp *c) { return c->x.sti_shadow || c->x.movss_shadow; }
 
 /* DR6 bits of the instruction breakpoints that stand at the next instruction. */
@@ -166,6 +174,7 @@ static int delivered(struct rv_interp *c) {
 static int boundary(struct rv_interp *c) {
     struct rv_x86 *x = &c->x;
     atomic_store(&c->leave, false);
+    show_shadow(c);
     int r = delivered(c);
     if (r >= 0) return r;
     if (c->w.pending) c->alone = true; /* so that its accesses are told when it retires */
@@ -258,6 +267,8 @@ static void after_leaving(struct rv_interp *c, enum leave_how how) {
     uint64_t next = how == BY_SOFT_INT ? rv_next_rip(c, i) : 0;
     rewind_to(c, i);
     c->single = false;
+    /* The instruction behind an STI has begun, and with it the shadow ended. */
+    if (how != BY_ALONE && how != BY_WATCH) c->sti_at = RV_NEVER;
     switch (how) {
     case BY_ALONE: c->alone = true; break;
     case BY_WATCH: c->w.stop = true; break;
@@ -362,6 +373,10 @@ static __attribute__((noinline)) int run_blocks(struct rv_interp *c, rv_icount u
         uint64_t va = c->cs_base + c->x.rip;
         if (!(c->mode & RV_MODE_64)) va &= 0xffffffffu;
         struct rv_block *b = from ? rv_block_follow(c, from, va) : rv_block_find(c, va);
+        if (rv_unlikely(b->watched && c->sti_at == c->x.icount)) {
+            rv_leave(c); /* who is told of b sees the shadow */
+            continue;
+        }
         if (rv_unlikely(c->count != NULL)) rv_count_found(c, b);
         if (rv_unlikely(b->n > left || c->step || c->alone)) {
             c->single = true;
@@ -422,6 +437,7 @@ int rv_interp_run(struct rv_engine *e, rv_icount until, bool want_window, struct
     rv_leave(c);
     rv_vec_enter(c);
     int r = dispatch(c, until);
+    show_shadow(c);
     rv_vec_leave(c);
     return r;
 }
@@ -456,6 +472,7 @@ static void take_over(struct rv_interp *c, const struct rv_x86 *in) {
     c->x = *in;
     rv_flags_set(c, in->rflags);
     c->shutdown = c->alone = c->step = c->partial = c->mid_string = false;
+    c->sti_at = RV_NEVER;
     rv_watch_reset(c);
     rv_mmu_flush(c);
     rv_mmu_mode(c);
@@ -569,6 +586,7 @@ int rv_interp_make(struct rv_engine **out, const struct rv_engine_ops *ops, size
     ram->ctx = c;
     ram->on_write = ram_written;
     ram->on_clean = ram_cleaned;
+    c->sti_at = RV_NEVER;
     rv_x86_reset(&c->x);
     rv_flags_set(c, c->x.rflags);
     rv_watch_reset(c);
